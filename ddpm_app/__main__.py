@@ -1,0 +1,7 @@
+"""python -m ddpm_app sample | train | evaluate | bench | models: see --help of each."""
+
+import sys
+
+from ddpm_app.commands import main
+
+sys.exit(main())

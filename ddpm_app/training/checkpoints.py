@@ -1,0 +1,65 @@
+"""What a training run leaves on disk: its resumable state, and a diffusers folder of the averaged weights."""
+
+__all__ = ["load_state", "save_pipeline", "save_state"]
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from ddpm_app.errors import UserError
+
+STATE = "training_state.pt"
+SETTINGS = "training.json"
+# the names that diffusers gives to our schedules and variances
+SCHEDULE_NAMES = {"linear": "linear", "quadratic": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
+
+
+def save_state(out: Path, network, ema, optimizer, step: int) -> None:
+    """Everything a resumed run needs; the old state stays whole until the new one is."""
+    state = {
+        "step": step,
+        "network": network.state_dict(),
+        "ema": ema.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    partial = out / f"{STATE}.partial"
+    torch.save(state, partial)
+    os.replace(partial, out / STATE)
+
+
+def load_state(out: Path, network, ema, optimizer) -> int:
+    """The number of steps already done, after restoring what save_state wrote; 0 where there is nothing."""
+    if not (out / STATE).exists():
+        return 0
+    state = torch.load(out / STATE, weights_only=True, map_location="cpu")
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        raise UserError(f"{out} holds a run of another network; give another --out or remove the folder") from error
+    ema.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def save_pipeline(out: Path, network, config, settings: dict) -> None:
+    """A folder that DDPMPipeline.from_pretrained loads: the network in half precision, scheduler, settings."""
+    from diffusers import DDPMPipeline, DDPMScheduler
+
+    scheduler = DDPMScheduler(
+        num_train_timesteps=config.num_train_timesteps,
+        beta_schedule=SCHEDULE_NAMES[config.schedule],
+        # diffusers' scaled_linear takes its square roots itself
+        beta_start=1e-4,
+        beta_end=0.02,
+        variance_type=config.variance_type,
+        prediction_type=config.prediction_type,
+        clip_sample=True,
+        timestep_spacing="trailing",
+    )
+    half = type(network).from_config(network.config)
+    half.load_state_dict(network.state_dict())
+    DDPMPipeline(half.half(), scheduler).save_pretrained(out)
+    (out / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")

@@ -1,0 +1,66 @@
+"""A data set as one uint8 tensor (N, C, H, W), from a folder of pictures or a parquet file of encoded ones."""
+
+__all__ = ["epoch_order", "load_images"]
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ddpm_app.errors import UserError
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+
+
+def load_images(source: str | Path, size: int, channels: int) -> tuple[Tensor, int]:
+    """The pictures of `source`, cropped to the centre square and resized, and how many could not be read.
+
+    Transparent pixels become white. Raises UserError when there is nothing to learn from.
+    """
+    source = Path(source)
+    if source.is_dir():
+        files: Iterator = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
+    elif source.suffix == ".parquet" and source.is_file():
+        files = _parquet_pictures(source)
+    else:
+        raise UserError(f"--data must be a folder of pictures or a .parquet file; got {str(source)!r}")
+    images, unreadable = [], 0
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                images.append(_square(picture, size, channels))
+        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+            unreadable += 1
+    if not images:
+        raise UserError(f"no picture could be read from {str(source)!r}; give a folder of PNG, JPEG or WebP files")
+    pixels = torch.from_numpy(np.stack(images))
+    return pixels.view(len(images), size, size, channels).permute(0, 3, 1, 2).contiguous(), unreadable
+
+
+def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
+    """The order in which epoch `epoch` visits the images: a permutation that depends on nothing else."""
+    return torch.randperm(num_images, generator=torch.Generator().manual_seed(seed + 1_000_003 * epoch))
+
+
+def _parquet_pictures(file: Path) -> Iterator[io.BytesIO]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetFile(file)
+    if "image" not in table.schema_arrow.names:
+        raise UserError(f"{str(file)!r} has no column `image`; its columns are {table.schema_arrow.names}")
+    for batch in table.iter_batches(columns=["image"]):
+        for cell in batch.column("image").to_pylist():
+            yield io.BytesIO(cell["bytes"] if isinstance(cell, dict) else cell)
+
+
+def _square(picture: Image.Image, size: int, channels: int) -> np.ndarray:
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
