@@ -41,7 +41,9 @@ class ReverseGaussian(Gaussian):
     eps: Tensor
 
 
-def spaced_timesteps(num_train_timesteps: int, num_inference_steps: int, spacing: Spacing = "leading") -> list[int]:
+def spaced_timesteps(
+    num_train_timesteps: int, num_inference_steps: int, spacing: Spacing = "leading"
+) -> list[int]:
     """Exactly `num_inference_steps` increasing timesteps out of 0 .. T - 1, whether or not they divide T.
 
     leading starts at 0 (Song et al. 2020, appendix D.3), trailing ends at T - 1, linspace does both.
@@ -84,7 +86,9 @@ class GaussianDiffusion:
         self.timestep_spacing = one_of("timestep_spacing", timestep_spacing, get_args(Spacing))
         self.clip_denoised = clip_denoised
         self.trained = trained or self  # the chain the network was trained on
-        self.timesteps = torch.as_tensor(range(len(betas)) if timesteps is None else timesteps, dtype=torch.int64)
+        self.timesteps = torch.as_tensor(
+            range(len(betas)) if timesteps is None else timesteps, dtype=torch.int64
+        )
 
         one = torch.ones(1, dtype=torch.float64)
         self.alphas = 1 - betas
@@ -152,7 +156,9 @@ class GaussianDiffusion:
             pred_x0 = pred_x0.clamp(-1, 1)
         mean = self.q_posterior(pred_x0, x_t, t).mean
         log_variance = self._log_variance(variance_output, x_t, t)
-        return ReverseGaussian(mean, log_variance.exp(), log_variance, pred_x0, self.predict_eps(x_t, t, pred_x0))
+        return ReverseGaussian(
+            mean, log_variance.exp(), log_variance, pred_x0, self.predict_eps(x_t, t, pred_x0)
+        )
 
     def respaced(self, timesteps: int | Sequence[int], spacing: Spacing | None = None) -> "GaussianDiffusion":
         """This process seen only at some trained timesteps: a number of steps, or an increasing list of them.
@@ -178,7 +184,9 @@ class GaussianDiffusion:
     def with_variance(self, variance_type: VarianceType) -> "GaussianDiffusion":
         """The same chain with another reverse variance."""
         trained = None if self.trained is self else self.trained
-        return self._like(self.betas, timesteps=self.timesteps.tolist(), trained=trained, variance_type=variance_type)
+        return self._like(
+            self.betas, timesteps=self.timesteps.tolist(), trained=trained, variance_type=variance_type
+        )
 
     def _like(self, betas: Tensor, **changes) -> "GaussianDiffusion":
         kept = {
@@ -203,7 +211,9 @@ class GaussianDiffusion:
         if self.prediction_type == "v_prediction":
             signal = self.gather(self.alphas_cumprod.sqrt(), t, x_t)
             return signal * x_t - self.gather((1 - self.alphas_cumprod).sqrt(), t, x_t) * prediction
-        if self.prediction_type == "posterior_mean":  # mu-tilde of the trained chain, whichever chain is walked
+        if (
+            self.prediction_type == "posterior_mean"
+        ):  # mu-tilde of the trained chain, whichever chain is walked
             chain, t = self.trained, self.timesteps[t.to(self.timesteps.device)]
             x_t_part = self.gather(chain.posterior_mean_coef2, t, x_t) * x_t
             return (prediction - x_t_part) * self.gather(1 / chain.posterior_mean_coef1, t, x_t)

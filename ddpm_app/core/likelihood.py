@@ -1,0 +1,88 @@
+"""The variational bound on -log p(x_0) in bits per dimension: L_T, every L_{t-1}, and L_0 (eq. 5).
+
+Images are those of 256 levels scaled to [-1, 1]. Source: Ho, Jain and Abbeel (2020).
+"""
+
+__all__ = ["decoder_log_likelihood", "normal_kl", "prior_bpd", "strata", "stratified_sum", "vb_bpd"]
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.samplers import Denoiser
+
+
+def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:
+    """KL(N_1 | N_2) of each element in nats."""
+    ratio = log_variance_1 - log_variance_2
+    return 0.5 * (ratio.exp() - 1 - ratio + (mean_1 - mean_2) ** 2 * (-log_variance_2).exp())
+
+
+def decoder_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log p(x_0 | x_1) of each pixel in nats: the normal's mass over its level's bin (eq. 13).
+
+    A bin is 2/255 wide; the bins of the darkest and the brightest level are open to their side.
+    """
+    distance, scale = (x_0 - mean).double(), (-log_variance.double() / 2).exp()
+    lower, upper = (distance - 1 / 255) * scale, (distance + 1 / 255) * scale
+    lower = lower.masked_fill(x_0 < -0.999, -math.inf)
+    upper = upper.masked_fill(x_0 > 0.999, math.inf)
+    # the mass is symmetric: measured in the left tail, its logarithm never underflows
+    flip = lower > 0
+    lower, upper = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
+    log_upper = torch.special.log_ndtr(upper)
+    return log_upper + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - log_upper))
+
+
+def prior_bpd(diffusion: GaussianDiffusion, x_0: Tensor) -> Tensor:
+    """L_T of each image, (B,): KL(q(x_T | x_0) | N(0, I))."""
+    last = torch.full((len(x_0),), len(diffusion) - 1)
+    mean = diffusion.gather(diffusion.alphas_cumprod.sqrt(), last, x_0.double()) * x_0
+    log_variance = diffusion.gather((1 - diffusion.alphas_cumprod).log(), last, x_0.double())
+    return _bits(normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(mean)))
+
+
+def vb_bpd(chain: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
+    """One sample of the bound's term at place i (B,) of the chain, for each image (B,).
+
+    It is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) | p(x_{t-1} | x_t)) for i > 0, and L_0 = -log p(x_0 | x_1) at i = 0.
+    """
+    x_t = chain.q_sample(x_0, i, noise)
+    q = chain.q_posterior(x_0, x_t, i)
+    p = chain.p_mean_variance(denoiser(x_t, chain.timesteps[i].to(x_t.device)), x_t, i)
+    kl = normal_kl(q.mean.double(), q.log_variance.double(), p.mean.double(), p.log_variance.double())
+    decoder = -decoder_log_likelihood(x_0, p.mean, p.log_variance)
+    return _bits(torch.where((i == 0).to(x_0.device).view(-1, 1, 1, 1), decoder, kl))
+
+
+def _bits(nats: Tensor) -> Tensor:
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+def strata(num_places: int, num_terms: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:
+    """Places 1 .. num_places - 1 to measure, as (places drawn, size of their stratum), about `num_terms` in all.
+
+    The terms fall steeply with t, so the strata grow geometrically; two places are drawn from each, without
+    replacement, which gives the sum's standard error. With enough terms every place is drawn.
+    """
+    if num_terms >= num_places - 1:
+        return [(torch.arange(1, num_places), num_places - 1)]
+    edges = torch.logspace(0, math.log10(num_places), max(1, num_terms // 2) + 1).round().long().unique()
+    sizes = edges.diff().tolist()
+    return [
+        (low + torch.randperm(size, generator=generator)[:2].sort().values, size)
+        for low, size in zip(edges.tolist(), sizes, strict=False)
+    ]
+
+
+def stratified_sum(parts: list[tuple[Tensor, int]]) -> tuple[float, float]:
+    """The estimated sum over all places, and its standard error, from (terms measured, size of their stratum)."""
+    total = sum(size * terms.mean().item() for terms, size in parts)
+    variance = sum(
+        size**2 * terms.var().item() / len(terms) * (1 - len(terms) / size)
+        for terms, size in parts
+        if 1 < len(terms) < size
+    )
+    return total, math.sqrt(variance)

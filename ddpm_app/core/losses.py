@@ -11,7 +11,9 @@ from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.samplers import Denoiser
 
 
-def training_target(diffusion: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+def training_target(
+    diffusion: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor
+) -> Tensor:
     """What a perfect network of this prediction type returns for x_t, given that it came from x_0 by `noise`."""
     if diffusion.prediction_type == "epsilon":
         return noise
@@ -22,7 +24,9 @@ def training_target(diffusion: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: T
     return diffusion.q_posterior(x_0, x_t, t).mean
 
 
-def loss_simple(diffusion: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+def loss_simple(
+    diffusion: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, t: Tensor, noise: Tensor
+) -> Tensor:
     """L_simple (eq. 14) of each image, (B,): the mean squared error of the prediction, every t weighted alike."""
     x_t = diffusion.q_sample(x_0, t, noise)
     target = training_target(diffusion, x_0, x_t, t, noise)

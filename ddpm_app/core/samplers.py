@@ -16,14 +16,18 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion, ReverseGaussian
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]  # x_t (B, C, H, W), trained timesteps int64 (B,) -> model output
+Denoiser = Callable[
+    [Tensor, Tensor], Tensor
+]  # x_t (B, C, H, W), trained timesteps int64 (B,) -> model output
 Draw = Callable[[], Tensor]
 
 
 class Rule(Protocol):
     """One reverse step: x_{t-1} from x_t, p(x_{t-1} | x_t) and fresh noise; `i` is the place in the chain."""
 
-    def __call__(self, chain: GaussianDiffusion, p: ReverseGaussian, x_t: Tensor, i: int, draw: Draw) -> Tensor: ...
+    def __call__(
+        self, chain: GaussianDiffusion, p: ReverseGaussian, x_t: Tensor, i: int, draw: Draw
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,14 @@ Sources: linear, quadratic and sigmoid from the code of Ho, Jain and Abbeel (202
 Dhariwal (2021), eq. 17; zero terminal SNR from Lin et al. (2023), algorithm 1.
 """
 
-__all__ = ["SCHEDULES", "cosine_betas", "linear_betas", "quadratic_betas", "sigmoid_betas", "zero_terminal_snr"]
+__all__ = [
+    "SCHEDULES",
+    "cosine_betas",
+    "linear_betas",
+    "quadratic_betas",
+    "sigmoid_betas",
+    "zero_terminal_snr",
+]
 
 import math
 from collections.abc import Callable

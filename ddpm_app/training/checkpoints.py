@@ -13,7 +13,12 @@ from ddpm_app.errors import UserError
 STATE = "training_state.pt"
 SETTINGS = "training.json"
 # the names that diffusers gives to our schedules and variances
-SCHEDULE_NAMES = {"linear": "linear", "quadratic": "scaled_linear", "cosine": "squaredcos_cap_v2", "sigmoid": "sigmoid"}
+SCHEDULE_NAMES = {
+    "linear": "linear",
+    "quadratic": "scaled_linear",
+    "cosine": "squaredcos_cap_v2",
+    "sigmoid": "sigmoid",
+}
 
 
 def save_state(out: Path, network, ema, optimizer, step: int) -> None:
@@ -38,7 +43,9 @@ def load_state(out: Path, network, ema, optimizer) -> int:
     try:
         network.load_state_dict(state["network"])
     except RuntimeError as error:
-        raise UserError(f"{out} holds a run of another network; give another --out or remove the folder") from error
+        raise UserError(
+            f"{out} holds a run of another network; give another --out or remove the folder"
+        ) from error
     ema.load_state_dict(state["ema"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"]

@@ -23,7 +23,9 @@ def load_images(source: str | Path, size: int, channels: int) -> tuple[Tensor, i
     """
     source = Path(source)
     if source.is_dir():
-        files: Iterator = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
+        files: Iterator = (
+            path for path in sorted(source.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES
+        )
     elif source.suffix == ".parquet" and source.is_file():
         files = _parquet_pictures(source)
     else:
@@ -36,7 +38,9 @@ def load_images(source: str | Path, size: int, channels: int) -> tuple[Tensor, i
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
             unreadable += 1
     if not images:
-        raise UserError(f"no picture could be read from {str(source)!r}; give a folder of PNG, JPEG or WebP files")
+        raise UserError(
+            f"no picture could be read from {str(source)!r}; give a folder of PNG, JPEG or WebP files"
+        )
     pixels = torch.from_numpy(np.stack(images))
     return pixels.view(len(images), size, size, channels).permute(0, 3, 1, 2).contiguous(), unreadable
 

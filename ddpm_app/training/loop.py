@@ -55,7 +55,9 @@ class TrainingConfig:
         one_of("schedule", self.schedule, SCHEDULES)
         shrink = 2 ** (len(self.block_out_channels) - 1)
         if self.image_size % shrink:
-            raise UserError(f"image_size must be a multiple of {shrink} for this network; got {self.image_size}")
+            raise UserError(
+                f"image_size must be a multiple of {shrink} for this network; got {self.image_size}"
+            )
         for name in ("num_steps", "batch_size", "save_every", "num_train_timesteps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1; got {getattr(self, name)}")
@@ -109,7 +111,9 @@ def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50
         if step % report_every == 0 or step == config.num_steps:
             mean = torch.stack(losses).mean().item()
             if not math.isfinite(mean):
-                raise UserError(f"the loss is no longer a number at step {step}; lower learning_rate and resume")
+                raise UserError(
+                    f"the loss is no longer a number at step {step}; lower learning_rate and resume"
+                )
             rate = len(losses) * config.batch_size / (time.perf_counter() - since)
             yield Progress(step, config.num_steps, mean, rate)
             losses, since = [], time.perf_counter()

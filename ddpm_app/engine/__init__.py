@@ -1,0 +1,33 @@
+"""Requests in, frames out: the one place that owns the device.
+
+from ddpm_app.engine import SampleRequest, run
+for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
+    frame.step, frame.num_steps, frame.images
+"""
+
+from ddpm_app.engine.cancel import CancelToken, Cancelled
+from ddpm_app.engine.engine import Engine, run
+from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.requests import (
+    ForwardRequest,
+    InterpolateRequest,
+    LikelihoodRequest,
+    SampleRequest,
+    SlerpRequest,
+    StochasticRequest,
+)
+
+__all__ = [
+    "CancelToken",
+    "Cancelled",
+    "Engine",
+    "ForwardRequest",
+    "Frame",
+    "InterpolateRequest",
+    "LikelihoodReport",
+    "LikelihoodRequest",
+    "SampleRequest",
+    "SlerpRequest",
+    "StochasticRequest",
+    "run",
+]

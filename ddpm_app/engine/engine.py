@@ -1,0 +1,119 @@
+"""The engine: loaded models, the gate of the device, and the runs under way."""
+
+__all__ = ["Engine", "run"]
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_app.core.samplers import Denoiser
+from ddpm_app.engine import procedures
+from ddpm_app.engine.cancel import CancelToken, Gate
+from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.requests import (
+    ForwardRequest,
+    InterpolateRequest,
+    LikelihoodRequest,
+    SampleRequest,
+    SlerpRequest,
+    StochasticRequest,
+)
+from ddpm_app.models import BUNDLED, Model, available_models, load_model
+
+MAX_LOADED_MODELS = 3
+PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
+    SampleRequest: procedures.sample,
+    StochasticRequest: procedures.stochastic,
+    InterpolateRequest: procedures.interpolate,
+    SlerpRequest: procedures.interpolate_latents,
+}
+
+
+class Engine:
+    """Runs requests on one device; every method may be called from any thread."""
+
+    def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED) -> None:
+        self.device = device
+        self.checkpoints = Path(checkpoints)
+        self._gate = Gate()
+        self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
+        self._loading = threading.Lock()
+        self._active: set[CancelToken] = set()
+
+    @property
+    def active_runs(self) -> int:
+        """How many runs are under way; 0 means that the device is free."""
+        return len(self._active)
+
+    def available_models(self) -> list[str]:
+        """The names that need no network, read from disk now."""
+        return available_models(self.checkpoints)
+
+    def model(self, name: str, precision: str = "exact") -> Model:
+        """The loaded model; at most three stay in memory, and the one used longest ago leaves first."""
+        key = name, precision
+        with self._loading:
+            if key not in self._models:
+                self._models[key] = load_model(name, self.device, precision, checkpoints=self.checkpoints)
+            self._models.move_to_end(key)
+            while len(self._models) > MAX_LOADED_MODELS:
+                self._models.popitem(last=False)
+            return self._models[key]
+
+    def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
+        """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""
+        with self._registered(cancel or CancelToken()) as token:
+            yield from PROCEDURES[type(request)](request, self._steered(request, token))
+
+    def forward(self, request: ForwardRequest) -> Tensor:
+        """x_t after each of the request's diffusion steps, uint8 (K, C, H, W)."""
+        return procedures.forward(request)
+
+    def likelihood(
+        self, request: LikelihoodRequest, cancel: CancelToken | None = None
+    ) -> Iterator[LikelihoodReport]:
+        """The bound as it is measured, ever more complete."""
+        with self._registered(cancel or CancelToken()) as token:
+            yield from procedures.likelihood(request, self._steered(request, token))
+
+    @contextmanager
+    def _registered(self, token: CancelToken) -> Iterator[CancelToken]:
+        """The run counts as active within the block, however it ends."""
+        self._active.add(token)
+        try:
+            token.check()
+            yield token
+        finally:
+            self._active.discard(token)
+
+    def _steered(self, request: SampleRequest | LikelihoodRequest, token: CancelToken) -> Model:
+        """The request's model, whose denoiser takes its turn on the device and stops when the token is set."""
+        model = self.model(request.model, request.precision)
+        return replace(model, denoiser=self._taking_turns(model.denoiser, token))
+
+    def _taking_turns(self, denoiser: Denoiser, token: CancelToken) -> Denoiser:
+        def steered(x_t: Tensor, t: Tensor) -> Tensor:
+            token.check()
+            with self._gate.turn(), torch.inference_mode():
+                token.check()
+                return denoiser(x_t, t)
+
+        return steered
+
+
+@lru_cache(maxsize=1)
+def _default_engine() -> Engine:
+    return Engine()
+
+
+def run(request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
+    """The request on this process's own engine, made at the first call; see Engine.run."""
+    return _default_engine().run(request, cancel)

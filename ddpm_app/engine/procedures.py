@@ -1,0 +1,191 @@
+"""What each request does with a model: a chain, a start and the loop `reverse`, as Frames."""
+
+__all__ = ["forward", "interpolate", "interpolate_latents", "likelihood", "sample", "stochastic"]
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.images import from_uint8, to_uint8
+from ddpm_app.core.likelihood import prior_bpd, strata, stratified_sum, vb_bpd
+from ddpm_app.core.procedures import lower_part, mix, slerp, through
+from ddpm_app.core.samplers import SAMPLERS, Rule, Step, generators, reverse
+from ddpm_app.core.schedules import SCHEDULES
+from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.requests import (
+    AUTO,
+    ForwardRequest,
+    InterpolateRequest,
+    LikelihoodRequest,
+    SampleRequest,
+    SlerpRequest,
+    StochasticRequest,
+)
+from ddpm_app.errors import UserError
+from ddpm_app.models import Model
+
+
+def sample(request: SampleRequest, model: Model) -> Iterator[Frame]:
+    """Images from noise (algorithm 2); Song et al. (2020), section 4, for ddim."""
+    chain = chain_of(request, model)
+    steps = _reverse(chain, request, model, request.seeds)
+    return frames(steps, len(chain))
+
+
+def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
+    """One chain down to x_t, or a picture noised to it; from there each continuation has its own noise."""
+    t = _index(request.diffusion_steps, model.diffusion)
+    chain = through(chain_of(request, model), t)
+    lower = lower_part(chain, t)
+    if request.picture is None:
+        done = len(chain) - len(lower)
+        x_t = _prior(request.seed, model)
+        for step in _reverse(chain, request, model, [request.seed]):
+            if step.t <= t:
+                break
+            x_t = step.x_t
+            yield Frame(len(chain) - step.remaining, len(chain), step.t, step.x_t, step.pred_x0)
+    else:
+        done = 0
+        x_t = _noised(_fitting(request.picture, model), t, model.diffusion, request.seed)
+    x_t = x_t.to(model.device)
+    seeds = [seed + 1 for seed in request.seeds]
+    steps = _reverse(lower, request, model, seeds, x_t=x_t.expand(len(seeds), -1, -1, -1))
+    yield from frames(steps, len(lower), done, shared=x_t)
+
+
+def interpolate(request: InterpolateRequest, model: Model) -> Iterator[Frame]:
+    """Both pictures noised to x_t, mixed there and denoised (section 4.4); 0 steps mix the pixels themselves."""
+    ends = [_fitting(picture, model) for picture in (request.picture_a, request.picture_b)]
+    weights = torch.linspace(0, 1, request.num_images)
+    if request.diffusion_steps == 0:
+        mixed = mix(*ends, weights)
+        yield Frame(1, 1, 0, mixed, mixed, torch.stack(ends))
+        return
+    t = _index(request.diffusion_steps, model.diffusion)
+    chain = lower_part(chain_of(request, model), t)
+    seeds = [request.seed, request.seed if request.shared_noise else request.seed + 1]
+    noised = [_noised(end, t, model.diffusion, seed)[0] for end, seed in zip(ends, seeds, strict=True)]
+    same_noise = [request.seed + 2] * request.num_images
+    steps = _reverse(chain, request, model, same_noise, x_t=mix(*noised, weights))
+    yield from frames(steps, len(chain), shared=torch.stack(noised))
+
+
+def interpolate_latents(request: SlerpRequest, model: Model) -> Iterator[Frame]:
+    """The great circle between two x_T, each denoised (Song et al. 2020, section 5.3)."""
+    ends = [_prior(seed, model)[0] for seed in (request.seed, request.other_seed)]
+    chain = chain_of(request, model)
+    x_t = slerp(*ends, torch.linspace(0, 1, request.num_images))
+    same_noise = [request.seed] * request.num_images
+    steps = _reverse(chain, request, model, same_noise, x_t=x_t)
+    yield from frames(steps, len(chain), shared=torch.stack(ends))
+
+
+def forward(request: ForwardRequest) -> Tensor:
+    """x_t after each number of diffusion steps from the same noise, uint8 (K, C, H, W)."""
+    diffusion = GaussianDiffusion(SCHEDULES[request.schedule](1000))
+    x_0 = from_uint8(request.picture)
+    noised = [
+        _noised(x_0, steps - 1, diffusion, request.seed)[0] if steps else x_0
+        for steps in request.diffusion_steps
+    ]
+    return to_uint8(torch.stack(noised))
+
+
+def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodReport]:
+    """L_T, L_0 and a stratified sample of the terms between, one network call at a time."""
+    chain = model.diffusion
+    if request.variance_type != AUTO:
+        chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
+    x_0 = _fitting(request.picture, model)[None].to(model.device)
+    (generator,) = generators([request.seed])
+
+    def term(i: int) -> float:
+        noise = torch.randn(x_0.shape, generator=generator).to(model.device)
+        with torch.inference_mode():
+            return vb_bpd(chain, model.denoiser, x_0, torch.tensor([i]), noise).item()
+
+    parts = strata(len(chain), request.num_terms, generator)
+    num_steps = 1 + sum(len(places) for places, _ in parts)
+    prior, decoder = prior_bpd(chain, x_0).item(), term(0)
+    timesteps, terms, measured = [0], [decoder], []
+    for places, size in parts:
+        drawn = []
+        for place in places.tolist():
+            drawn.append(term(place))
+            timesteps.append(place)
+            terms.append(drawn[-1])
+        measured.append((torch.tensor(drawn, dtype=torch.float64), size))
+        total, error = stratified_sum(measured)
+        yield LikelihoodReport(
+            len(terms), num_steps, tuple(timesteps), tuple(terms), prior, total, decoder, error
+        )
+
+
+def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
+    """The model's chain with the request's variance, respaced to the request's number of steps."""
+    chain = model.diffusion
+    if request.variance_type != AUTO:
+        chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
+    spacing = None if request.timestep_spacing == AUTO else request.timestep_spacing
+    return chain.respaced(request.num_inference_steps, spacing)  # type: ignore[arg-type]
+
+
+def rule_of(request: SampleRequest) -> Rule:
+    """The request's sampler with its eta, where it has one."""
+    rule = SAMPLERS[request.sampler]
+    return partial(rule, eta=request.eta) if request.sampler == "ddim" else rule
+
+
+def frames(
+    steps: Iterator[Step], length: int, done: int = 0, shared: Tensor | None = None
+) -> Iterator[Frame]:
+    """Steps of a chain of that length as Frames, after `done` frames that came before."""
+    for step in steps:
+        finished = done + length - step.remaining
+        yield Frame(finished, done + length, step.t, step.x_t, step.pred_x0, shared)
+
+
+def _reverse(
+    chain: GaussianDiffusion,
+    request: SampleRequest,
+    model: Model,
+    seeds: list[int],
+    x_t: Tensor | None = None,
+) -> Iterator[Step]:
+    shape, device = model.image_shape, model.device
+    return reverse(chain, model.denoiser, rule_of(request), seeds, shape, x_t=x_t, device=device)
+
+
+def _prior(seed: int, model: Model) -> Tensor:
+    """x_T (1, C, H, W) of that seed."""
+    return torch.randn(model.image_shape, generator=generators([seed])[0])[None]
+
+
+def _noised(x_0: Tensor, t: int, diffusion: GaussianDiffusion, seed: int) -> Tensor:
+    """x_t (1, C, H, W) of an image (C, H, W), by the first noise of that seed."""
+    noise = torch.randn(x_0.shape, generator=generators([seed])[0])[None]
+    return diffusion.q_sample(x_0[None], torch.tensor([t]), noise)
+
+
+def _index(diffusion_steps: int, diffusion: GaussianDiffusion) -> int:
+    """The 0-based timestep behind a number of diffusion steps, the paper's t."""
+    if not 1 <= diffusion_steps <= len(diffusion):
+        raise UserError(
+            f"diffusion_steps must lie in 1..{len(diffusion)}, the length of this model's chain; "
+            f"got {diffusion_steps}"
+        )
+    return diffusion_steps - 1
+
+
+def _fitting(picture: Tensor, model: Model) -> Tensor:
+    """The picture as floats, which must have the model's shape."""
+    if tuple(picture.shape) != model.image_shape:
+        raise UserError(
+            f"{model.name} works on pictures of shape {model.image_shape}, channels first; "
+            f"got {tuple(picture.shape)}; resize the picture first"
+        )
+    return from_uint8(picture)

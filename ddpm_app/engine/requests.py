@@ -1,0 +1,176 @@
+"""What a user can ask for, validated once and frozen. Limits that hang on the model are checked when it is loaded."""
+
+__all__ = [
+    "AUTO",
+    "MAX_IMAGES",
+    "MAX_SEED",
+    "ForwardRequest",
+    "InterpolateRequest",
+    "LikelihoodRequest",
+    "SampleRequest",
+    "SlerpRequest",
+    "StochasticRequest",
+]
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import get_args
+
+from torch import Tensor
+
+from ddpm_app.core.diffusion import Spacing, VarianceType
+from ddpm_app.core.samplers import SAMPLERS
+from ddpm_app.core.schedules import SCHEDULES
+from ddpm_app.errors import UserError, one_of
+from ddpm_app.models import DEFAULT_MODEL
+
+AUTO = "auto"  # what the checkpoint's own configuration says
+MAX_IMAGES = 256
+MAX_STEPS = 10_000  # longer than any trained chain; the model's own T is the real limit
+MAX_SEED = 2**63 - 1
+PRECISIONS = ("exact", "fast")
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """`value` as an int within low..high; UserError otherwise, for a number that is not finite or whole too."""
+    allowed = f"{name} must be a whole number in {low}..{high}; got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(allowed)
+    if value != int(value) or not low <= value <= high:
+        raise UserError(allowed)
+    return int(value)
+
+
+def real(name: str, value: object, low: float, high: float) -> float:
+    """`value` as a finite float within low..high; UserError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise UserError(f"{name} must be a number in {low:g}..{high:g}; got {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """Images from noise. Image k has seed + k for its seed, alone or in any batch."""
+
+    model: str = DEFAULT_MODEL
+    sampler: str = "ddim"
+    num_inference_steps: int = 50
+    eta: float = 0.0  # ddim only
+    variance_type: str = AUTO  # ddpm only
+    timestep_spacing: str = AUTO
+    num_images: int = 16
+    seed: int = 0
+    precision: str = "exact"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str):
+            raise UserError(f"model must be a name, a folder or owner/repo; got {self.model!r}")
+        one_of("sampler", self.sampler, SAMPLERS)
+        one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
+        one_of("timestep_spacing", self.timestep_spacing, [AUTO, *get_args(Spacing)])
+        one_of("precision", self.precision, PRECISIONS)
+        self._set("num_inference_steps", whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS))
+        self._set("num_images", whole("num_images", self.num_images, 1, MAX_IMAGES))
+        self._set("seed", whole("seed", self.seed, 0, MAX_SEED))
+        self._set("eta", real("eta", self.eta, 0, 1))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each image."""
+        return [(self.seed + k) % (MAX_SEED + 1) for k in range(self.num_images)]
+
+    def recipe(self) -> dict[str, str | int | float]:
+        """The settings that make these images again: every field but pictures."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("recipe", True)}
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def picture_field():
+    """A picture as uint8 (C, H, W), which is not part of a recipe."""
+    return field(compare=False, repr=False, metadata={"recipe": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticRequest(SampleRequest):
+    """Many x_0 from one frozen x_t (figure 7), after `diffusion_steps` steps: the paper's t, our t + 1.
+
+    x_t comes from the chain of `seed`, or from `picture` noised with that seed; continuation k has seed + 1 + k.
+    """
+
+    sampler: str = "ddpm"
+    num_images: int = 8
+    diffusion_steps: int = 750
+    picture: Tensor | None = field(default=None, compare=False, repr=False, metadata={"recipe": False})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 1, MAX_STEPS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolateRequest(SampleRequest):
+    """Two pictures noised by `diffusion_steps` steps, mixed and denoised (figure 8): `num_images` lambdas in 0..1.
+
+    The noise of the two ends is the same with `shared_noise`; that of the reverse steps is the same for all lambdas.
+    """
+
+    sampler: str = "ddpm"
+    num_images: int = 11
+    diffusion_steps: int = 500
+    shared_noise: bool = True
+    picture_a: Tensor = picture_field()
+    picture_b: Tensor = picture_field()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("num_images", whole("num_images", self.num_images, 2, MAX_IMAGES))
+        self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 0, MAX_STEPS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlerpRequest(SampleRequest):
+    """Images along the great circle between the x_T of `seed` and of `other_seed` (Song et al. 2020, figure 6)."""
+
+    num_images: int = 11
+    other_seed: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("num_images", whole("num_images", self.num_images, 2, MAX_IMAGES))
+        self._set("other_seed", whole("other_seed", self.other_seed, 0, MAX_SEED))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardRequest:
+    """One picture noised to each of `diffusion_steps` along a schedule of 1000 steps, always by the same noise."""
+
+    picture: Tensor = picture_field()
+    schedule: str = "linear"
+    diffusion_steps: tuple[int, ...] = (0, 125, 250, 375, 500, 625, 750, 875, 1000)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("schedule", self.schedule, SCHEDULES)
+        steps = tuple(whole("diffusion_steps", step, 0, 1000) for step in self.diffusion_steps)
+        object.__setattr__(self, "diffusion_steps", steps)
+        object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodRequest:
+    """The variational bound on one picture, from `num_terms` evenly spread timesteps of the whole chain."""
+
+    picture: Tensor = picture_field()
+    model: str = DEFAULT_MODEL
+    variance_type: str = AUTO
+    num_terms: int = 50
+    seed: int = 0
+    precision: str = "exact"
+
+    def __post_init__(self) -> None:
+        one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
+        one_of("precision", self.precision, PRECISIONS)
+        object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))
+        object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))

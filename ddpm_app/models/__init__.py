@@ -1,0 +1,14 @@
+"""From a name, a folder or a Hub repository to a Model: a denoiser, its chain and its image shape."""
+
+from ddpm_app.models.catalogue import BUNDLED, DEFAULT_MODEL, HUB_MODELS, available_models, load_model
+from ddpm_app.models.model import Model, Precision
+
+__all__ = [
+    "BUNDLED",
+    "DEFAULT_MODEL",
+    "HUB_MODELS",
+    "Model",
+    "Precision",
+    "available_models",
+    "load_model",
+]

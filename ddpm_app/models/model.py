@@ -1,0 +1,67 @@
+"""What the rest of the program knows about a loaded checkpoint, and how a network becomes a denoiser."""
+
+__all__ = ["Model", "Precision", "network_denoiser", "resolve_device"]
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.samplers import Denoiser
+from ddpm_app.errors import UserError, one_of
+
+Precision = Literal["exact", "fast"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint ready to run: `denoiser` takes x_t (B, C, H, W) on `device` and trained timesteps (B,).
+
+    `notes` are the sentences a user should read about how its configuration was understood; `backend` says what
+    computes the network and in which number format.
+    """
+
+    name: str
+    denoiser: Denoiser
+    diffusion: GaussianDiffusion
+    image_shape: tuple[int, int, int]
+    device: torch.device
+    backend: str
+    num_parameters: int
+    notes: tuple[str, ...] = ()
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device asked for; `auto` is CUDA, else Apple's MPS, else the CPU. UserError when it is not there."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(kind for kind, here in present.items() if here))
+    kind = device.partition(":")[0]
+    one_of("device", kind, ["auto", *present])
+    if not present[kind]:
+        raise UserError(f"this machine has no {kind} device that torch can use; take --device auto or cpu")
+    return torch.device(device)
+
+
+def network_denoiser(network: nn.Module, device: torch.device, precision: str) -> tuple[Denoiser, str]:
+    """The network as a denoiser on `device`, and in words what runs it.
+
+    exact computes in float32; fast in bfloat16 (CUDA, and processors that compute in it), else in float32 too.
+    """
+    one_of("precision", precision, ["exact", "fast"])
+    half = precision == "fast" and _computes_in_bfloat16(device)
+    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return network(x_t.to(memory_format=torch.channels_last), t, return_dict=False)[0].float()
+
+    return denoiser, f"torch {'bfloat16' if half else 'float32'} on {device.type}"
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
