@@ -1,17 +1,18 @@
 """The names a user may give for a model, and the one way from a name to a Model.
 
-A name is tried as an exact denoiser, as a folder of the checkpoints directory, as a folder on disk, and as a Hub
-repository (`owner/repo` or `owner/repo@revision`), in this order.
+A name is tried as an exact denoiser, as a folder of the checkpoints directory, as a folder on disk, and as a
+Hub repository (`owner/repo` or `owner/repo@revision`), in this order.
 """
 
 __all__ = ["BUNDLED", "DEFAULT_MODEL", "HUB_MODELS", "available_models", "load_model"]
 
 import re
 from pathlib import Path
+from typing import get_args
 
-from ddpm_app.errors import UserError
+from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import exact, folder, hub
-from ddpm_app.models.model import Model, resolve_device
+from ddpm_app.models.model import Model, Precision, resolve_device
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints"
 DEFAULT_MODEL = "emoji-32"
@@ -26,16 +27,17 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def available_models(checkpoints: Path = BUNDLED) -> list[str]:
-    """Every name that needs no network: the folders of `checkpoints`, the default first, then the exact ones."""
-    names = [path.name for path in checkpoints.glob("*") if folder.is_pipeline(path)] if checkpoints else []
+    """Every name that needs no network: the folders of `checkpoints`, the default first, then the exact."""
+    names = [path.name for path in checkpoints.glob("*") if folder.is_pipeline(path)]
     return sorted(names, key=lambda name: (name != DEFAULT_MODEL, name)) + list(exact.EXACT_MODELS)
 
 
 def load_model(
-    name: str, device: str = "auto", precision: str = "exact", *, checkpoints: Path = BUNDLED
+    name: str | Path, device: str = "auto", precision: str = "exact", *, checkpoints: Path = BUNDLED
 ) -> Model:
-    """The model of that name; UserError with what to do when there is none or it is not a pixel-space DDPM."""
-    where = resolve_device(device)
+    """The model of that name; UserError with what to do when there is none or it is no pixel-space DDPM."""
+    name, where = str(name).strip(), resolve_device(device)
+    one_of("precision", precision, get_args(Precision))
     if name in exact.EXACT_MODELS:
         return exact.load(name, where)
     path = locate(name, checkpoints)
@@ -44,16 +46,20 @@ def load_model(
 
 def locate(name: str, checkpoints: Path = BUNDLED) -> Path:
     """The folder that holds the model of that name, downloaded first when it is a Hub repository."""
-    if not name.strip():
+    if not name:
         raise UserError(f"the model has no name; choose one of {', '.join(available_models(checkpoints))}")
-    for candidate in (checkpoints / name, Path(name).expanduser()):
+    try:
+        candidates = [path for path in (checkpoints / name, Path(name).expanduser()) if path.is_dir()]
+    except (OSError, RuntimeError):  # longer than the file system allows, or the home of no user
+        candidates = []
+    for candidate in candidates:
         if folder.is_pipeline(candidate):
             return candidate
-    if Path(name).expanduser().is_dir():
-        raise UserError(f"{name} holds no diffusers model: it needs a config.json, or one in unet/")
+    if candidates:
+        raise UserError(f"{name} holds no diffusers model; give a folder with unet/ and scheduler/")
     if REPOSITORY.fullmatch(name) and ".." not in name:
         return hub.download(name)
     raise UserError(
-        f"there is no model {name!r}; choose one of {', '.join(available_models(checkpoints))}, "
+        f"there is no model {name[:80]!r}; choose one of {', '.join(available_models(checkpoints))}, "
         "give the folder of a diffusers model, or a Hub repository as owner/repo"
     )

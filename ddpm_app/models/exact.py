@@ -17,7 +17,7 @@ COLOURS = ((-0.1, 0.6, 0.9), (0.95, 0.35, 0.35), (0.2, 0.8, 0.45), (0.98, 0.75, 
 
 
 def shape_pictures(size: int = 32) -> Tensor:
-    """Sixteen pictures (16, 3, size, size) in [-1, 1]: a disc, ring, square and diamond in four colours each."""
+    """Sixteen pictures (16, 3, size, size) in [-1, 1]: disc, ring, square, diamond, in four colours."""
     axis = (torch.arange(size) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     radius, box, diamond = (x**2 + y**2).sqrt(), torch.maximum(x.abs(), y.abs()), x.abs() + y.abs()
@@ -52,4 +52,6 @@ def load(name: str, device: torch.device) -> Model:
     """The exact model of that name, on the linear chain of the paper."""
     diffusion = GaussianDiffusion(linear_betas(1000), timestep_spacing="trailing")
     denoiser, image_shape, note = EXACT_MODELS[name](diffusion)
+    if device.type == "mps":  # which has no float64
+        device = torch.device("cpu")
     return Model(name, denoiser, diffusion, image_shape, device, "closed form", 0, (note,))

@@ -1,18 +1,28 @@
 """A diffusers folder on disk as a Model: what its configuration says is honoured, or refused in one sentence.
 
-Two layouts are in use: the files in `unet/` and `scheduler/`, or all at the root. Weights are read as tensors only.
+Two layouts are in use: the files in `unet/` and `scheduler/`, or all at the root.
 """
 
-__all__ = ["NETWORK_FILES", "SCHEDULER_FILES", "check_network", "is_pipeline", "load"]
+__all__ = [
+    "INDEX_FILE",
+    "NETWORK_FILES",
+    "SCHEDULER_FILES",
+    "WANTED",
+    "Description",
+    "check_network",
+    "describe",
+    "is_pipeline",
+    "load",
+]
 
 import json
-import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.schedules import (
@@ -22,21 +32,27 @@ from ddpm_app.core.schedules import (
     sigmoid_betas,
     zero_terminal_snr,
 )
-from ddpm_app.errors import UserError
+from ddpm_app.errors import UserError, one_of
 from ddpm_app.models.model import Model, network_denoiser
+from ddpm_app.models.weights import build_network, read_weights
 
+INDEX_FILE = "model_index.json"
 NETWORK_FILES = ("unet/config.json", "config.json")
 SCHEDULER_FILES = ("scheduler/scheduler_config.json", "scheduler_config.json")
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-# the authors' attention layers as diffusers named them first
-OLD_ATTENTION_NAMES = {
-    ".query.": ".to_q.",
-    ".key.": ".to_k.",
-    ".value.": ".to_v.",
-    ".proj_attn.": ".to_out.0.",
-}
 VARIANCE_NAMES = {"fixed_small_log": "fixed_small", "fixed_large_log": "fixed_large"}
-NOT_A_DDPM = "this app runs unconditional DDPMs in pixel space: a UNet2DModel with a DDPM or DDIM scheduler"
+OWN_SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
+LATENT_PARTS = ("vqvae", "vae", "movq")
+WANTED = "choose an unconditional DDPM in pixel space: a UNet2DModel with a DDPM or DDIM scheduler"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a folder says of its model without its weights: `config` is the network's, all of it checked."""
+
+    config: dict[str, Any]
+    diffusion: GaussianDiffusion
+    weights_folder: Path
+    notes: tuple[str, ...]
 
 
 def is_pipeline(path: Path) -> bool:
@@ -46,14 +62,30 @@ def is_pipeline(path: Path) -> bool:
 
 def load(name: str, path: Path, device: torch.device, precision: str) -> Model:
     """The model in folder `path`; UserError when it is damaged or not an unconditional pixel-space DDPM."""
+    description = describe(name, path)
+    config = description.config
+    network = build_network(name, config, read_weights(name, description.weights_folder))
+    denoiser, backend = network_denoiser(network, device, precision)
+    height, width = edges(config["sample_size"])
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    image_shape = (config["in_channels"], height, width)
+    return Model(
+        name, denoiser, description.diffusion, image_shape, device, backend, num_parameters, description.notes
+    )
+
+
+def describe(name: str, path: Path) -> Description:
+    """The configuration in folder `path`; UserError when it is damaged or not one of a pixel-space DDPM."""
     network_file = next(path / file for file in NETWORK_FILES if (path / file).is_file())
     scheduler_file = next((path / file for file in SCHEDULER_FILES if (path / file).is_file()), None)
-    if scheduler_file is None:
+    config = read_config(network_file)
+    settings = read_config(scheduler_file) if scheduler_file else None
+    index = read_config(path / INDEX_FILE) if (path / INDEX_FILE).is_file() else {}
+    check_network(name, config, settings or {}, index)
+    if settings is None:
         raise UserError(
             f"{name} has no scheduler_config.json, so its noise schedule is unknown; add that file"
         )
-    config, settings = read_config(network_file), read_config(scheduler_file)
-    check_network(name, config, settings)
     notes: list[str] = []
     if "attention_head_dim" not in config:
         config["attention_head_dim"] = None
@@ -61,13 +93,13 @@ def load(name: str, path: Path, device: torch.device, precision: str) -> Model:
             "the configuration names no attention heads: one head is taken, as in the authors' model"
         )
     diffusion = read_diffusion(name, settings, notes)
-    network = build_network(name, config, read_weights(name, network_file.parent))
-    denoiser, backend = network_denoiser(network, device, precision)
-    size = config["sample_size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    image_shape = (config["in_channels"], height, width)
-    return Model(name, denoiser, diffusion, image_shape, device, backend, num_parameters, tuple(notes))
+    learned = diffusion.variance_type in ("learned", "learned_range")
+    if learned and config["out_channels"] == config["in_channels"]:
+        raise UserError(
+            f"{name} gives no variance, yet its scheduler_config.json says variance_type "
+            f"{diffusion.variance_type}; correct it to fixed_small or fixed_large"
+        )
+    return Description(config, diffusion, network_file.parent, tuple(notes))
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -81,26 +113,43 @@ def read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def check_network(name: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """UserError unless this is an unconditional pixel-space DDPM that the chain of the paper describes."""
-    kind = config.get("_class_name", "UNet2DModel")
+def check_network(
+    name: str,
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    index: Mapping[str, Any] | None = None,
+) -> None:
+    """UserError unless this is an unconditional pixel-space DDPM; `index` is its model_index.json."""
+    parts = [part for part in LATENT_PARTS if (index or {}).get(part) not in (None, [None, None])]
+    if parts:
+        raise UserError(f"{name} works in the latent space of its {parts[0]}; {WANTED}")
+    kind = config.get("_class_name", "UNet2DModel" if "in_channels" in config else "network of another kind")
     if kind != "UNet2DModel":
-        raise UserError(f"{name} has a {kind}, which is conditioned or works in a latent space; {NOT_A_DDPM}")
+        raise UserError(f"{name} has a {kind}; {WANTED}")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
-        raise UserError(f"{name} is class-conditional; {NOT_A_DDPM}")
+        raise UserError(f"{name} is class-conditional; {WANTED}")
     scheduler = settings.get("_class_name", "DDPMScheduler")
-    if "beta_schedule" not in settings and settings.get("trained_betas") is None:
-        raise UserError(f"{name} is driven by a {scheduler}, which has no beta schedule; {NOT_A_DDPM}")
+    has_betas = "beta_schedule" in settings or settings.get("trained_betas") is not None
+    if scheduler not in OWN_SCHEDULERS and not has_betas:
+        raise UserError(f"{name} is driven by a {scheduler}, which has no beta schedule; {WANTED}")
     channels, outputs, size = (config.get(key) for key in ("in_channels", "out_channels", "sample_size"))
     if channels not in (1, 3) or outputs not in (channels, 2 * channels):
-        raise UserError(
-            f"{name} maps {channels} channels to {outputs}, so it makes no pictures; {NOT_A_DDPM}"
-        )
-    sizes = [size] if isinstance(size, int) else size
-    if not isinstance(sizes, list) or not all(isinstance(edge, int) and 0 < edge <= 1024 for edge in sizes):
+        raise UserError(f"{name} maps {channels} channels to {outputs}, so it makes no pictures; {WANTED}")
+    if len(edges(size)) != 2 or not all(isinstance(edge, int) and 0 < edge <= 1024 for edge in edges(size)):
         raise UserError(
             f"{name} gives sample_size {size!r}; write its picture's edge in pixels in config.json"
         )
+    halvings = len(config.get("block_out_channels") or ()) - 1
+    if halvings > 0 and any(edge % 2**halvings for edge in edges(size)):
+        raise UserError(
+            f"{name} halves its pictures {halvings} times, which sample_size {size} does not allow; "
+            f"write a multiple of {2**halvings} in config.json"
+        )
+
+
+def edges(size: Any) -> list:
+    """The height and width that a sample_size stands for: one edge of a square, or both."""
+    return size if isinstance(size, list) else [size, size]
 
 
 def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> GaussianDiffusion:
@@ -108,19 +157,29 @@ def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> 
     for key, plain in {"thresholding": False, "clip_sample_range": 1.0, "steps_offset": 0}.items():
         if settings.get(key, plain) != plain:
             notes.append(f"{key} = {settings[key]} in the scheduler's configuration is not applied here")
-    if settings.get("_class_name") not in (None, "DDPMScheduler", "DDIMScheduler"):
+    if settings.get("_class_name") not in (None, *OWN_SCHEDULERS):
         notes.append(f"made for {settings['_class_name']}; its chain is sampled with this app's samplers")
     variance_type = settings.get("variance_type", "fixed_small")
-    return GaussianDiffusion(
-        read_betas(name, settings),
-        settings.get("prediction_type", "epsilon"),
-        VARIANCE_NAMES.get(variance_type, variance_type),
-        bool(settings.get("clip_sample", True)),
-        timestep_spacing=settings.get("timestep_spacing", "leading"),
-    )
+    try:
+        diffusion = GaussianDiffusion(
+            read_betas(settings),
+            settings.get("prediction_type", "epsilon"),
+            VARIANCE_NAMES.get(variance_type, variance_type),
+            bool(settings.get("clip_sample", True)),
+            timestep_spacing=settings.get("timestep_spacing", "leading"),
+        )
+    except (RuntimeError, TypeError, ValueError) as error:  # ValueError: our own UserError too
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the scheduler_config.json of {name} cannot be followed: {reason}") from error
+    if diffusion.prediction_type == "epsilon" and diffusion.alphas_cumprod[-1] == 0:
+        raise UserError(
+            f"{name} predicts epsilon where its chain keeps no signal (rescale_betas_zero_snr), so no image "
+            "follows from it; correct prediction_type or the schedule in its scheduler_config.json"
+        )
+    return diffusion
 
 
-def read_betas(name: str, settings: Mapping[str, Any]) -> Tensor:
+def read_betas(settings: Mapping[str, Any]) -> Tensor:
     """The betas, float64 (T,), that a diffusers scheduler configuration describes."""
     if settings.get("trained_betas") is not None:
         betas = torch.as_tensor(settings["trained_betas"], dtype=torch.float64)
@@ -133,47 +192,5 @@ def read_betas(name: str, settings: Mapping[str, Any]) -> Tensor:
             "squaredcos_cap_v2": lambda: cosine_betas(steps),
             "sigmoid": lambda: sigmoid_betas(steps, *ends),
         }
-        schedule = settings["beta_schedule"]
-        if schedule not in schedules:
-            raise UserError(f"{name} has beta_schedule {schedule!r}; known are {', '.join(schedules)}")
-        betas = schedules[schedule]()
+        betas = schedules[one_of("beta_schedule", settings.get("beta_schedule", "linear"), schedules)]()
     return zero_terminal_snr(betas) if settings.get("rescale_betas_zero_snr") else betas
-
-
-def read_weights(name: str, where: Path) -> dict[str, Tensor]:
-    """The tensors beside a network's configuration, from .safetensors, else from .bin without unpickling."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    file = next((where / weights for weights in WEIGHTS if (where / weights).is_file()), None)
-    if file is None:
-        raise UserError(f"{name} has no weights: {WEIGHTS[0]} is missing; fetch or save the model again")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{file.name} of {name} holds more than tensors and is not opened") from error
-    except (SafetensorError, OSError, RuntimeError, EOFError) as error:
-        raise UserError(f"{file.name} of {name} is damaged; fetch or save the model again") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise UserError(f"{file.name} of {name} is not a table of tensors; save it as safetensors")
-    return tensors
-
-
-def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    """diffusers' UNet2DModel of that configuration in float32 with these weights, every one of them placed."""
-    from diffusers import UNet2DModel
-
-    renamed = {}
-    for key, tensor in weights.items():
-        for old, new in OLD_ATTENTION_NAMES.items():
-            key = key.replace(old, new) if ".attentions." in key else key
-        renamed[key] = tensor.float()
-    try:
-        network = UNet2DModel.from_config(config)
-        network.load_state_dict(renamed)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the weights of {name} do not fit its configuration ({reason})") from error
-    return network

@@ -6,42 +6,43 @@ from pathlib import Path
 
 from ddpm_app.errors import UserError
 from ddpm_app.models import folder
+from ddpm_app.models.weights import WEIGHTS, weight_files
 
-CONFIGURATION = ["model_index.json", *folder.NETWORK_FILES, *folder.SCHEDULER_FILES]
+CONFIGURATION = [folder.INDEX_FILE, *folder.NETWORK_FILES, *folder.SCHEDULER_FILES]
 
 
 def download(name: str) -> Path:
     """The folder of `owner/repo` or `owner/repo@revision` in the Hub's cache; UserError says what to do."""
     repository, _, revision = name.partition("@")
     path = _snapshot(repository, revision, CONFIGURATION)
-    network_file = next((file for file in folder.NETWORK_FILES if (path / file).is_file()), None)
-    if network_file is None:
-        raise UserError(f"{name} is not a diffusers pipeline with a UNet; {folder.NOT_A_DDPM}")
-    scheduler = next((path / file for file in folder.SCHEDULER_FILES if (path / file).is_file()), None)
-    settings = folder.read_config(scheduler) if scheduler else {"beta_schedule": "unknown"}
-    folder.check_network(name, folder.read_config(path / network_file), settings)
-    prefix = network_file.removesuffix("config.json")
-    for weights in folder.WEIGHTS:  # .bin only where there is no .safetensors
-        path = _snapshot(repository, revision, [prefix + weights])
-        if (path / prefix / weights).is_file():
+    if not folder.is_pipeline(path):
+        raise UserError(f"{name} has no network that this app can run; {folder.WANTED}")
+    weights_folder = folder.describe(name, path).weights_folder
+    prefix = weights_folder.relative_to(path).as_posix() + "/" if weights_folder != path else ""
+    for pattern in WEIGHTS:  # .bin only where there is no .safetensors
+        _snapshot(repository, path.name, [prefix + pattern])  # the commit that was just described
+        if weight_files(weights_folder):
             break
     return path
 
 
 def _snapshot(repository: str, revision: str, files: list[str]) -> Path:
     """Those of `files` that the repository has, in the cache; without a network, those cached before."""
-    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
+        HFValidationError,
+        HTTPError,  # of the HTTP client that this huggingface_hub is built on
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
+    except HFValidationError as error:
+        raise UserError(
+            f"{repository!r} is neither a model here nor a Hub repository's name; write owner/repo"
+        ) from error
     except GatedRepoError as error:
         raise UserError(
             f"{repository} is gated: accept its terms on its page, then log in with `hf auth login`"
@@ -52,7 +53,7 @@ def _snapshot(repository: str, revision: str, files: list[str]) -> Path:
         ) from error
     except RevisionNotFoundError as error:
         raise UserError(f"{repository} has no revision {revision!r}; leave it out for the newest") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:  # an OSError also where the file is neither reachable nor cached
         raise UserError(
             f"{repository} could not be fetched from the Hub and is not cached here; "
             "check the network, or choose a bundled model"

@@ -19,8 +19,8 @@ Precision = Literal["exact", "fast"]
 class Model:
     """A checkpoint ready to run: `denoiser` takes x_t (B, C, H, W) on `device` and trained timesteps (B,).
 
-    `notes` are the sentences a user should read about how its configuration was understood; `backend` says what
-    computes the network and in which number format.
+    `notes` are the sentences a user should read about how its configuration was understood; `backend` says
+    what computes the network and in which number format.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Model:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device asked for; `auto` is CUDA, else Apple's MPS, else the CPU. UserError when it is not there."""
+    """The device asked for; `auto` is CUDA, else Apple's MPS, else the CPU. UserError when it is absent."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(kind for kind, here in present.items() if here))
@@ -42,13 +42,20 @@ def resolve_device(device: str) -> torch.device:
     one_of("device", kind, ["auto", *present])
     if not present[kind]:
         raise UserError(f"this machine has no {kind} device that torch can use; take --device auto or cpu")
-    return torch.device(device)
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"a device is written as {kind} or {kind}:0; got {device!r}") from error
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if (where.index or 0) >= count:
+        raise UserError(f"this machine has {count} {kind} device(s), counted from {kind}:0; got {device!r}")
+    return where
 
 
 def network_denoiser(network: nn.Module, device: torch.device, precision: str) -> tuple[Denoiser, str]:
     """The network as a denoiser on `device`, and in words what runs it.
 
-    exact computes in float32; fast in bfloat16 (CUDA, and processors that compute in it), else in float32 too.
+    exact computes in float32; fast in bfloat16 where the device computes in it, else in float32 too.
     """
     one_of("precision", precision, ["exact", "fast"])
     half = precision == "fast" and _computes_in_bfloat16(device)

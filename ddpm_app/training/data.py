@@ -6,12 +6,12 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ddpm_app.errors import UserError
+from ddpm_app.pictures import fit
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
@@ -34,15 +34,14 @@ def load_images(source: str | Path, size: int, channels: int) -> tuple[Tensor, i
     for file in files:
         try:
             with Image.open(file) as picture:
-                images.append(_square(picture, size, channels))
+                images.append(fit(picture, (size, size), channels))
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
             unreadable += 1
     if not images:
         raise UserError(
             f"no picture could be read from {str(source)!r}; give a folder of PNG, JPEG or WebP files"
         )
-    pixels = torch.from_numpy(np.stack(images))
-    return pixels.view(len(images), size, size, channels).permute(0, 3, 1, 2).contiguous(), unreadable
+    return torch.stack(images), unreadable
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
@@ -59,12 +58,3 @@ def _parquet_pictures(file: Path) -> Iterator[io.BytesIO]:
     for batch in table.iter_batches(columns=["image"]):
         for cell in batch.column("image").to_pylist():
             yield io.BytesIO(cell["bytes"] if isinstance(cell, dict) else cell)
-
-
-def _square(picture: Image.Image, size: int, channels: int) -> np.ndarray:
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))

@@ -1,0 +1,37 @@
+"""The command line: python -m ddpm_app sample | train | evaluate | bench | models."""
+
+__all__ = ["main"]
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ddpm_app.commands import bench, evaluate, models, sample, train
+from ddpm_app.errors import UserError
+
+COMMANDS = {"sample": sample, "train": train, "evaluate": evaluate, "bench": bench, "models": models}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 on success, 2 with one line on stderr for what the user can mend."""
+    parser = argparse.ArgumentParser(
+        "python -m ddpm_app", description="The interactive DDPM paper, without a browser."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, module in COMMANDS.items():
+        summary = module.__doc__.splitlines()[0]
+        command = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        module.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="end with one machine-readable line")
+    options = parser.parse_args(arguments)
+    try:
+        COMMANDS[options.command].run(options)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0

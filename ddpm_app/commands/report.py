@@ -1,0 +1,33 @@
+"""What every command says while it works and when it is done."""
+
+__all__ = ["add_model_arguments", "progress", "result"]
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from ddpm_app.models import BUNDLED, DEFAULT_MODEL
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """--model, --checkpoints, --device, --precision and --seed, alike in every command."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
+    parser.add_argument("--checkpoints", default=str(BUNDLED), help="the folder of named models")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--precision", default="exact", choices=["exact", "fast"], help="float32, or faster")
+    parser.add_argument("--seed", type=int, default=0, help="image k has seed + k")
+
+
+def progress(done: int, total: int, started: float) -> None:
+    """A line on stderr that overwrites itself, on a terminal only."""
+    if sys.stderr.isatty():
+        left = (time.perf_counter() - started) / done * (total - done)
+        end = "\n" if done == total else ""
+        print(f"\r\x1b[K{done} of {total}, {left:.0f} s left", end=end, file=sys.stderr, flush=True)
+
+
+def result(options: argparse.Namespace, sentence: str, values: dict[str, Any]) -> None:
+    """The closing sentence, or with --json the values in one line."""
+    print(json.dumps(values) if options.json else sentence)

@@ -1,0 +1,70 @@
+"""Draw images from a model into a folder of PNG files, a sheet and an array."""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_app.commands.report import add_model_arguments, progress, result
+from ddpm_app.core.samplers import SAMPLERS
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.errors import UserError
+from ddpm_app.pictures import save_png, sheet, to_picture
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The fields of a SampleRequest, and where the pictures go."""
+    add_model_arguments(parser)
+    parser.add_argument("--sampler", default="ddpm", choices=list(SAMPLERS), help="the reverse step")
+    parser.add_argument("--steps", type=int, default=1000, help="how many timesteps are visited")
+    parser.add_argument("--eta", type=float, default=0.0, help="ddim only: 0 deterministic, 1 like ddpm")
+    parser.add_argument("--variance", default="auto", help="ddpm only: auto, fixed_small, fixed_large, ...")
+    parser.add_argument("--spacing", default="auto", help="auto, leading, trailing or linspace")
+    parser.add_argument("--num-images", type=int, default=16, help="how many pictures")
+    parser.add_argument("--out", default="outputs", help="the folder to write into")
+
+
+def run(options: argparse.Namespace) -> None:
+    """00000.png ..., grid.png and samples.npz (`arr_0`, uint8 NHWC)."""
+    request = SampleRequest(
+        model=options.model,
+        sampler=options.sampler,
+        num_inference_steps=options.steps,
+        eta=options.eta,
+        variance_type=options.variance,
+        timestep_spacing=options.spacing,
+        num_images=options.num_images,
+        seed=options.seed,
+        precision=options.precision,
+    )
+    engine = Engine(options.device, Path(options.checkpoints))
+    model = engine.model(request.model, request.precision)
+    out = writable_folder(options.out)
+    started = time.perf_counter()
+    for frame in engine.run(request):
+        progress(frame.step, frame.num_steps, started)
+    seconds = time.perf_counter() - started
+    for k, (seed, image) in enumerate(zip(request.seeds, frame.images, strict=True)):
+        save_png(to_picture(image), out / f"{k:05d}.png", request.recipe() | {"seed": seed, "num_images": 1})
+    save_png(sheet(frame.images), out / "grid.png", request.recipe())
+    np.savez(out / "samples.npz", frame.images.permute(0, 2, 3, 1).numpy())
+    result(
+        options,
+        f"{request.num_images} pictures in {out} after {seconds:.1f} s ({model.backend})",
+        request.recipe() | {"out": str(out), "seconds": round(seconds, 3), "backend": model.backend},
+    )
+
+
+def writable_folder(name: str) -> Path:
+    """The folder of that name, made where it is missing; UserError when nothing can be written there."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(
+            f"--out {name} cannot be written to ({error.strerror}); give another folder"
+        ) from error
+    return folder

@@ -1,0 +1,85 @@
+"""The engine against diffusers' own pipelines: same checkpoint, same noise, in turn within one process."""
+
+__all__ = ["SpeedReport", "compare_with_diffusers"]
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ddpm_app.core.samplers import generators
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.errors import UserError
+from ddpm_app.models.catalogue import locate
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """Medians over the rounds in seconds; `ratio` is the median of diffusers' time over ours, round by round."""
+
+    num_images: int
+    num_inference_steps: int
+    seconds: float
+    diffusers_seconds: float
+    ratio: float
+    largest_difference: int  # uint8 levels between the two results
+
+
+def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int = 3) -> SpeedReport:
+    """Both sides warmed up, then timed in turn.
+
+    Both visit the leading timesteps: with trailing ones diffusers adds noise after its last step. The number of
+    steps should divide T, or diffusers starts below T - 1.
+    """
+    from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
+
+    if request.sampler not in ("ddpm", "ddim"):
+        raise UserError("diffusers' pipelines sample with ddpm or ddim; choose one of them")
+    model = engine.model(request.model, request.precision)
+    request = replace(request, timestep_spacing="leading")
+    pipeline = DDPMPipeline.from_pretrained(locate(request.model, engine.checkpoints)).to(model.device)
+    config = pipeline.scheduler.config
+    settings: dict = {}
+    if request.sampler == "ddpm":
+        pipeline.scheduler = DDPMScheduler.from_config(config, timestep_spacing="leading")
+    else:
+        scheduler = DDIMScheduler.from_config(config, timestep_spacing="leading")
+        pipeline = DDIMPipeline(pipeline.unet, scheduler)
+        settings = {"eta": request.eta, "use_clipped_model_output": True}
+    pipeline.set_progress_bar_config(disable=True)
+
+    def theirs() -> np.ndarray:
+        pictures = pipeline(
+            batch_size=request.num_images,
+            generator=generators(request.seeds),
+            num_inference_steps=request.num_inference_steps,
+            output_type="np",
+            **settings,
+        ).images
+        return (pictures * 255).round().astype(np.int16)
+
+    def ours() -> np.ndarray:
+        *_, last = engine.run(request)
+        return last.images.permute(0, 2, 3, 1).numpy().astype(np.int16)
+
+    difference = int(np.abs(ours() - theirs()).max())
+    times = [(_seconds(ours, model.device), _seconds(theirs, model.device)) for _ in range(rounds)]
+    return SpeedReport(
+        request.num_images,
+        request.num_inference_steps,
+        statistics.median(mine for mine, _ in times),
+        statistics.median(other for _, other in times),
+        statistics.median(other / mine for mine, other in times),
+        difference,
+    )
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started

@@ -1,0 +1,97 @@
+"""The network's tensors on disk, read as tensors only, and the U-Net that they fill."""
+
+__all__ = ["WEIGHTS", "build_network", "read_weights", "weight_files"]
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_app.errors import UserError
+
+# patterns, the first that matches wins; the second is one network in several files
+WEIGHTS = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model-*-of-*.safetensors",
+    "diffusion_pytorch_model.bin",
+)
+# the authors' attention layers as diffusers named them first
+OLD_ATTENTION_NAMES = {
+    ".query.": ".to_q.",
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+
+
+def weight_files(where: Path) -> list[Path]:
+    """The files in folder `where` that hold the network's tensors, .safetensors before .bin; [] if none."""
+    found = ([file for file in sorted(where.glob(pattern)) if file.is_file()] for pattern in WEIGHTS)
+    return next((files for files in found if files), [])
+
+
+def read_weights(name: str, where: Path) -> dict[str, Tensor]:
+    """The tensors beside a network's configuration; a .bin is read without running what it may contain."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    files = weight_files(where)
+    if not files:
+        variant = next((f" (only the variant {file.name})" for file in where.glob("*.safetensors")), "")
+        raise UserError(f"{name} has no {WEIGHTS[0]}{variant}; fetch or save the model again with that file")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        if file.suffix == ".bin":
+            return _read_bin(name, file)
+        try:
+            tensors |= load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file.name} of {name} is damaged; fetch or save the model again") from error
+    return tensors
+
+
+def _read_bin(name: str, file: Path) -> dict[str, Tensor]:
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # what damaged bytes raise here ranges from KeyError to AssertionError
+        raise UserError(
+            f"{file.name} of {name} is damaged or holds more than tensors, so it is not opened; "
+            "fetch the model again or save it as safetensors"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise UserError(f"{file.name} of {name} is not a table of tensors; save it as safetensors")
+    return tensors
+
+
+def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    """diffusers' UNet2DModel of that configuration in float32, every one of these weights placed."""
+    from diffusers import UNet2DModel
+
+    try:
+        network = UNet2DModel.from_config(config)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"no network can be built from the config.json of {name} ({reason})") from error
+    renamed = {}
+    for key, tensor in weights.items():
+        for old, new in OLD_ATTENTION_NAMES.items():
+            key = key.replace(old, new) if ".attentions." in key else key
+        renamed[key] = tensor.float()
+    problem = misfit(network.state_dict(), renamed)
+    if problem:
+        raise UserError(f"the weights of {name} do not fit its config.json: {problem}; fetch it again")
+    network.load_state_dict(renamed)
+    return network
+
+
+def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """What keeps the tensors given from being the ones expected, in a few words; empty when nothing does."""
+    missing = [key for key in expected if key not in given]
+    unknown = [key for key in given if key not in expected]
+    reshaped = [key for key in expected if key in given and given[key].shape != expected[key].shape]
+    for keys, what in ((missing, "missing"), (unknown, "unknown to it"), (reshaped, "of another shape")):
+        if keys:
+            return f"{len(keys)} of {len(expected)} tensors are {what}, the first is {keys[0]}"
+    return ""

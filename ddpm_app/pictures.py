@@ -1,0 +1,130 @@
+"""Between files, PIL pictures and uint8 tensors (C, H, W): reading whatever a person gives, and laying out sheets."""
+
+__all__ = [
+    "MAX_PIXELS",
+    "columns_for",
+    "fit",
+    "heat_map",
+    "read_picture",
+    "read_recipe",
+    "save_animation",
+    "save_png",
+    "sheet",
+    "to_picture",
+]
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from ddpm_app.errors import UserError
+
+MAX_PIXELS = 8_000_000
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow itself then refuses twice as many, before it decodes anything
+UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+HEAT = ((13, 8, 40), (120, 28, 109), (237, 105, 37), (252, 255, 164))
+
+
+def read_picture(file: str | Path, image_shape: tuple[int, int, int]) -> Tensor:
+    """The picture in `file` as uint8 (C, H, W) of that shape; UserError when it is none, or too large."""
+    channels, height, width = image_shape
+    try:
+        with Image.open(file) as picture:
+            across, down = picture.size
+            if across * down > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            return fit(picture, (height, width), channels)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError("the picture has more than 8 million pixels; make it smaller first") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise UserError(
+            "the file cannot be read as a picture; give a whole PNG, JPEG, WebP, GIF or BMP file"
+        ) from error
+
+
+def fit(picture: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
+    """A picture of any size and mode as uint8 (C, H, W): centre-cropped, resized, transparency on white."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or more, brought to 8
+        values = np.asarray(picture, dtype=np.float32)
+        picture = Image.fromarray((values * (255 / max(values.max(), 255))).clip(0, 255).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != size[::-1]:
+        picture = ImageOps.fit(picture, size[::-1], Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """A uint8 image (C, H, W) as a PIL picture."""
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def columns_for(count: int) -> int:
+    """The number of columns that makes `count` tiles as square as possible."""
+    return math.ceil(math.sqrt(count))
+
+
+def sheet(images: Tensor, columns: int | None = None, gap: int = 1) -> Image.Image:
+    """Images uint8 (B, C, H, W) row by row at their own size, on a transparent ground."""
+    count, _, height, width = images.shape
+    columns = columns or columns_for(count)
+    rows = math.ceil(count / columns)
+    ground = Image.new("RGBA", (columns * (width + gap) - gap, rows * (height + gap) - gap))
+    for place, image in enumerate(images):
+        corner = (place % columns) * (width + gap), place // columns * (height + gap)
+        ground.paste(to_picture(image).convert("RGBA"), corner)
+    return ground
+
+
+def heat_map(values: Tensor) -> Tensor:
+    """Values (H, W) in [0, 1] as colours, uint8 (3, H, W): dark for 0, through red, to pale yellow for 1."""
+    stops = torch.tensor(HEAT, dtype=torch.float32)
+    place = values.clamp(0, 1) * (len(stops) - 1)
+    low = place.floor().long().clamp(max=len(stops) - 2)
+    colours = torch.lerp(stops[low], stops[low + 1], (place - low)[..., None])
+    return colours.round().to(torch.uint8).permute(2, 0, 1)
+
+
+def save_png(picture: Image.Image, file: Path, recipe: Mapping[str, Any]) -> Path:
+    """`file`, written as PNG with the recipe that makes the picture again as JSON in its text chunk `recipe`."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("recipe", json.dumps(recipe))
+    picture.save(file, "PNG", pnginfo=text)
+    return file
+
+
+def read_recipe(file: str | Path) -> dict[str, Any]:
+    """The recipe that save_png wrote; UserError when the picture carries none."""
+    try:
+        with Image.open(file) as picture:
+            return json.loads(picture.info["recipe"])
+    except (KeyError, ValueError, OSError, *UNREADABLE) as error:
+        raise UserError("the picture carries no recipe; give a PNG that this app made") from error
+
+
+def save_animation(
+    pictures: Sequence[Image.Image], file: Path, milliseconds: int = 80, edge: int = 512
+) -> Path:
+    """`file`, a GIF of the pictures enlarged by a whole factor to about `edge` pixels, the last one held."""
+    scale = max(1, edge // max(pictures[0].size))
+    ground = Image.new("RGBA", pictures[0].size, "white")
+    frames = []
+    for picture in pictures:
+        solid = Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+        enlarged = solid.resize((solid.width * scale, solid.height * scale), Image.Resampling.NEAREST)
+        frames.append(enlarged.quantize(256, dither=Image.Dither.NONE))
+    durations = [milliseconds] * (len(frames) - 1) + [1500]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return file

@@ -1,0 +1,38 @@
+"""What every test shares: an environment without network or telemetry, and one tiny checkpoint."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_HF_HOME = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
+os.environ |= {  # before anything imports gradio or huggingface_hub, which read it once
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HOME": _HF_HOME.name,
+    "HF_HUB_CACHE": str(Path(_HF_HOME.name, "hub")),
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _HF_HOME.cleanup()
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny real DDPM as a diffusers folder, 3 x 8 x 8 images, half precision; copy it before changing it."""
+    from tests.doubles import save_pipeline, tiny_network
+
+    return save_pipeline(tmp_path_factory.mktemp("checkpoints") / "tiny-8", tiny_network())
+
+
+@pytest.fixture
+def tiny_copy(tiny_pipeline: Path, tmp_path: Path) -> Path:
+    """tiny_pipeline for one test alone, in a checkpoints folder of its own."""
+    return Path(shutil.copytree(tiny_pipeline, tmp_path / "checkpoints" / tiny_pipeline.name))

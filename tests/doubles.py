@@ -1,0 +1,189 @@
+"""Small real things to test against: U-Nets of a few thousand weights, and a Hub on this machine."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_app.errors import UserError
+
+TINY = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+}
+
+
+def tiny_network(seed: int = 0, **config: Any):
+    """A UNet2DModel with attention over 16 channels, its random weights made by `seed`."""
+    from diffusers import UNet2DModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet2DModel(**(TINY | config)).eval()
+
+
+def save_pipeline(
+    folder: Path, network, *, at_root: bool = False, dtype=torch.float16, **settings: Any
+) -> Path:
+    """`folder` as diffusers writes it, the weights in `dtype`; `settings` are the DDPMScheduler's."""
+    from diffusers import DDPMPipeline, DDPMScheduler
+
+    stored = type(network).from_config(network.config)
+    stored.load_state_dict(network.state_dict())
+    DDPMPipeline(stored.to(dtype), DDPMScheduler(**settings)).save_pretrained(folder)
+    if at_root:
+        flatten(folder)
+    return folder
+
+
+def flatten(folder: Path) -> None:
+    """The files of `unet/` and `scheduler/` moved to the root, the other layout in use."""
+    for part in (folder / "unet", folder / "scheduler"):
+        for file in part.iterdir():
+            file.rename(folder / file.name)
+        part.rmdir()
+
+
+def edit(file: Path, *dropped: str, **changes: Any) -> None:
+    """The JSON object in `file` without the keys dropped and with the changes made."""
+    config = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in config.items() if key not in dropped}))
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The one sentence with which `call` refuses."""
+    with pytest.raises(UserError) as caught:
+        call()
+    sentence = str(caught.value)
+    assert sentence
+    assert "\n" not in sentence
+    assert len(sentence) < 500
+    return sentence
+
+
+def noisy_batch(channels: int = 3, size: int = 8) -> tuple[Tensor, Tensor]:
+    """Two images of noise at two timesteps: (x_t, t)."""
+    return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(5)), torch.tensor(
+        [3, 700]
+    )
+
+
+class HubStub:
+    """A Hub on 127.0.0.1 that serves folders as repositories and logs what it was asked for."""
+
+    def __init__(self) -> None:
+        self.folders: dict[tuple[str, str], Path] = {}
+        self.gated: set[str] = set()
+        self.missing_status = 404
+        self.log: list[str] = []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> "HubStub":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """No answer from here on; a second call does nothing."""
+        if self._thread.is_alive():
+            self.server.shutdown()
+            self.server.server_close()
+            self._thread.join()
+
+    def add(self, repository: str, folder: Path, revision: str = "main") -> None:
+        """`repository` at `revision` holds what `folder` holds."""
+        self.folders[repository, revision] = folder
+
+    def downloads(self) -> list[str]:
+        """The names of the files whose content was sent, without their folders."""
+        return [
+            path.rpartition("/")[2] for path in self.log if path.startswith("GET") and "/resolve/" in path
+        ]
+
+    @staticmethod
+    def commit(repository: str, revision: str) -> str:
+        return hashlib.sha1(f"{repository}@{revision}".encode()).hexdigest()
+
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body for the address `path`."""
+        api = path.startswith("/api/models/")
+        owner, name, verb, rest = path.removeprefix("/api/models").lstrip("/").split("/", 3)
+        repository = f"{owner}/{name}"
+        revision, _, file = (rest, "", "") if verb == "revision" else rest.partition("/")
+        known = {
+            key: (self.commit(*key), folder) for key, folder in self.folders.items() if key[0] == repository
+        }
+        if not known:
+            headers = {"X-Error-Code": "RepoNotFound"} if self.missing_status == 404 else {}
+            return self.missing_status, headers, b"{}"
+        found = [pair for key, pair in known.items() if revision in (key[1], pair[0])]
+        if not found:
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
+        commit, folder = found[0]
+        files = {each.relative_to(folder).as_posix(): each for each in folder.rglob("*") if each.is_file()}
+        if api and verb == "revision":
+            info = {
+                "id": repository,
+                "modelId": repository,
+                "sha": commit,
+                "siblings": [{"rfilename": each} for each in files],
+                "private": False,
+                "gated": "manual" if repository in self.gated else False,
+                "tags": [],
+            }
+            return 200, {}, json.dumps(info).encode()
+        if api:
+            rows = [
+                {"type": "file", "path": each, "size": path.stat().st_size, "oid": self.etag(path)}
+                for each, path in files.items()
+            ]
+            return 200, {}, json.dumps(rows).encode()
+        if repository in self.gated:
+            return 401, {"X-Error-Code": "GatedRepo"}, b""
+        if file not in files:
+            return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b""
+        headers = {"ETag": f'"{self.etag(files[file])}"', "X-Repo-Commit": commit}
+        return 200, headers, files[file].read_bytes()
+
+    @staticmethod
+    def etag(file: Path) -> str:
+        return hashlib.sha1(file.read_bytes()).hexdigest()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = unquote(urlsplit(self.path).path)
+                hub.log.append(f"{self.command} {path}")
+                status, headers, body = hub.answer(path)
+                self.send_response(status)
+                for key, value in (headers | {"Content-Length": str(len(body))}).items():
+                    self.send_header(key, value)
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        return Handler

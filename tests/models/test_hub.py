@@ -1,0 +1,210 @@
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm_app.models import load_model
+from tests.doubles import HubStub, edit, flatten, noisy_batch, refusal, save_pipeline, tiny_network
+
+REPOSITORY = "owner/repo"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    with HubStub() as stub:
+        monkeypatch.setattr(constants, "ENDPOINT", stub.url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield stub
+
+
+def load(name: str = REPOSITORY):
+    return load_model(name, "cpu", checkpoints=Path("no-such-folder"))
+
+
+def save_bin(folder: Path) -> None:
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    torch.save(tiny_network().state_dict(), weights.with_suffix(".bin"))
+    weights.unlink()
+
+
+@pytest.mark.parametrize("at_root", [False, True])
+def test_a_repository_gives_the_model_of_the_folder_it_holds(hub, tiny_copy, at_root):
+    if at_root:
+        flatten(tiny_copy)
+    hub.add(REPOSITORY, tiny_copy)
+    model, batch = load(), noisy_batch()
+    local = load_model(tiny_copy, "cpu")
+    torch.testing.assert_close(model.denoiser(*batch), local.denoiser(*batch), rtol=0, atol=0)
+    assert (model.name, model.image_shape) == (REPOSITORY, (3, 8, 8))
+
+
+def test_a_revision_is_the_one_asked_for(hub, tiny_copy, tmp_path):
+    hub.add(REPOSITORY, tiny_copy)
+    hub.add(REPOSITORY, save_pipeline(tmp_path / "v1", tiny_network(seed=1)), revision="v1")
+    batch = noisy_batch()
+    newest, first = load().denoiser(*batch), load(f"{REPOSITORY}@v1").denoiser(*batch)
+    expected = load_model(tmp_path / "v1", "cpu").denoiser(*batch)
+    torch.testing.assert_close(first, expected, rtol=0, atol=0)
+    assert not torch.allclose(first, newest)
+
+
+def test_a_commit_may_be_the_revision(hub, tiny_copy):
+    hub.add(REPOSITORY, tiny_copy)
+    assert load(f"{REPOSITORY}@{hub.commit(REPOSITORY, 'main')}").image_shape == (3, 8, 8)
+
+
+def test_configuration_is_fetched_before_weights(hub, tiny_copy):
+    hub.add(REPOSITORY, tiny_copy)
+    load()
+    *configuration, weights = hub.downloads()
+    assert sorted(configuration) == ["config.json", "model_index.json", "scheduler_config.json"]
+    assert weights == "diffusion_pytorch_model.safetensors"
+
+
+def test_nothing_but_the_model_is_fetched(hub, tiny_copy):
+    (tiny_copy / "unet_ema").mkdir()
+    for name in ("README.md", "unet_ema/diffusion_pytorch_model.safetensors", "unet/optimizer.bin"):
+        (tiny_copy / name).write_bytes(b"large")
+    hub.add(REPOSITORY, tiny_copy)
+    load()
+    assert len(hub.downloads()) == 4
+    assert not any("unet_ema" in line or "optimizer" in line for line in hub.log)
+
+
+def test_bin_is_fetched_only_where_there_is_no_safetensors(hub, tiny_copy, tmp_path):
+    both = Path(shutil.copytree(tiny_copy, tmp_path / "both"))
+    (both / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"damaged")
+    hub.add("owner/both", both)
+    save_bin(tiny_copy / "unet")
+    hub.add("owner/bin", tiny_copy)
+    load("owner/both")
+    assert "diffusion_pytorch_model.bin" not in hub.downloads()
+    load("owner/bin")
+    assert "diffusion_pytorch_model.bin" in hub.downloads()
+
+
+def test_a_network_in_several_files_is_fetched_whole(hub, tiny_copy):
+    expected = load_model(tiny_copy, "cpu").denoiser(*noisy_batch())
+    (tiny_copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    tiny_network().half().save_pretrained(tiny_copy / "unet", max_shard_size="10KB")
+    hub.add(REPOSITORY, tiny_copy)
+    torch.testing.assert_close(load().denoiser(*noisy_batch()), expected, rtol=0, atol=0)
+    assert sum(name.endswith(".safetensors") for name in hub.downloads()) > 1
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, "latent space"),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        ("unet/config.json", {"num_class_embeds": 10}, "class-conditional"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "no such"}, "beta_schedule"),
+        ("scheduler/scheduler_config.json", {"variance_type": "no such"}, "variance_type"),
+        ("scheduler/scheduler_config.json", None, "scheduler_config.json"),
+    ],
+)
+def test_no_weights_are_requested_for_a_refused_model(hub, tiny_copy, file, changes, reason):
+    if changes is None:
+        (tiny_copy / file).unlink()
+    else:
+        edit(tiny_copy / file, **changes)
+    hub.add(REPOSITORY, tiny_copy)
+    sentence = refusal(load)
+    assert REPOSITORY in sentence
+    assert reason in sentence
+    assert hub.downloads()
+    assert not any("diffusion_pytorch_model" in line for line in hub.log)
+
+
+def test_a_repository_without_a_network_is_refused(hub, tmp_path):
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "README.md").write_text("a data set")
+    hub.add(REPOSITORY, tmp_path / "repo")
+    assert "UNet2DModel" in refusal(load)
+
+
+def test_a_repository_without_weights_is_refused(hub, tiny_copy):
+    weights = tiny_copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    hub.add(REPOSITORY, tiny_copy)
+    assert "has no diffusion_pytorch_model.safetensors" in refusal(load)
+
+
+@pytest.mark.parametrize("as_bin", [False, True])
+def test_what_was_fetched_once_loads_with_the_hub_gone(hub, tiny_copy, as_bin):
+    if as_bin:
+        save_bin(tiny_copy / "unet")
+    hub.add(REPOSITORY, tiny_copy)
+    before = load().denoiser(*noisy_batch())
+    hub.stop()
+    torch.testing.assert_close(load().denoiser(*noisy_batch()), before, rtol=0, atol=0)
+
+
+def test_a_second_load_downloads_nothing_anew(hub, tiny_copy):
+    hub.add(REPOSITORY, tiny_copy)
+    load()
+    hub.log.clear()
+    load()
+    assert not any("/resolve/" in line for line in hub.log)
+
+
+def test_the_hub_gone_between_configuration_and_weights_is_told(hub, tiny_copy, monkeypatch):
+    answer = hub.answer
+    monkeypatch.setattr(
+        hub, "answer", lambda path: (403, {}, b"") if "diffusion_pytorch" in path else answer(path)
+    )
+    hub.add(REPOSITORY, tiny_copy)
+    assert "check the network" in refusal(load)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("status", [404, 401])  # the real Hub answers 401 to those who are not logged in
+def test_a_repository_not_found_is_told(hub, status):
+    hub.missing_status = status
+    sentence = refusal(load)
+    assert REPOSITORY in sentence
+    assert "check the spelling" in sentence
+
+
+def test_a_revision_not_found_is_told(hub, tiny_copy):
+    hub.add(REPOSITORY, tiny_copy)
+    sentence = refusal(lambda: load(f"{REPOSITORY}@v9"))
+    assert "'v9'" in sentence
+    assert "leave it out" in sentence
+
+
+def test_a_gated_repository_is_told(hub, tiny_copy):
+    hub.add(REPOSITORY, tiny_copy)
+    hub.gated.add(REPOSITORY)
+    sentence = refusal(load)
+    assert "gated" in sentence
+    assert "log in" in sentence
+
+
+def test_a_refused_connection_is_told(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    with socket.socket() as unused:  # bound but not listening
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        assert "check the network" in refusal(load)
+
+
+def test_offline_mode_is_obeyed_and_told(hub, tiny_copy, monkeypatch):
+    from huggingface_hub import constants
+
+    hub.add(REPOSITORY, tiny_copy)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "not cached" in refusal(load)
+    assert not hub.log
+
+
+@pytest.mark.parametrize("name", ["owner/re--po", "-owner/repo", "owner/" + "r" * 200])
+def test_a_name_that_no_repository_can_have_is_told(hub, name):
+    assert "owner/repo" in refusal(lambda: load(name))
+    assert not hub.log
