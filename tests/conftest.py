@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+# networks this small lose more than they gain by sharing work between threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 _HF_HOME = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
 os.environ |= {  # before anything imports gradio or huggingface_hub, which read it once
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -26,7 +28,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny real DDPM as a diffusers folder, 3 x 8 x 8 images, half precision; copy it before changing it."""
+    """A tiny real DDPM as a diffusers folder, 3 x 8 x 8 images, half precision; copy before changing."""
     from tests.doubles import save_pipeline, tiny_network
 
     return save_pipeline(tmp_path_factory.mktemp("checkpoints") / "tiny-8", tiny_network())

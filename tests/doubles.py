@@ -87,7 +87,6 @@ class HubStub:
     def __init__(self) -> None:
         self.folders: dict[tuple[str, str], Path] = {}
         self.gated: set[str] = set()
-        self.missing_status = 404
         self.log: list[str] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -131,8 +130,7 @@ class HubStub:
             key: (self.commit(*key), folder) for key, folder in self.folders.items() if key[0] == repository
         }
         if not known:
-            headers = {"X-Error-Code": "RepoNotFound"} if self.missing_status == 404 else {}
-            return self.missing_status, headers, b"{}"
+            return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
         found = [pair for key, pair in known.items() if revision in (key[1], pair[0])]
         if not found:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"

@@ -12,6 +12,8 @@ __all__ = ["GaussianDiffusion", "PredictionType", "Spacing", "VarianceType", "sp
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
+from operator import index
 from typing import Literal, get_args
 
 import torch
@@ -99,9 +101,11 @@ class GaussianDiffusion:
         self.posterior_mean_coef1 = self.alphas_cumprod_prev.sqrt() * betas / rest
         self.posterior_mean_coef2 = self.alphas.sqrt() * rest_prev / rest
         self.posterior_variance = betas * rest_prev / rest
-        # beta-tilde is 0 at t = 0: L_0 and the learned range take the next value there, or beta where there is none
+        # beta-tilde is 0 at t = 0: as in the authors' code the next value stands there, or beta where none is
         second = self.posterior_variance[1:2] if len(betas) > 1 else betas
         self.posterior_log_variance_clipped = torch.cat([second, self.posterior_variance[1:]]).log()
+        self.large_log_variance = torch.cat([second, betas[1:]]).log()
+        self._refuse_the_impossible()
 
     def __len__(self) -> int:
         """The number of steps of this chain."""
@@ -145,12 +149,23 @@ class GaussianDiffusion:
         signal = self.gather(self.alphas_cumprod.sqrt(), t, x_0)
         return signal * noise - self.gather((1 - self.alphas_cumprod).sqrt(), t, x_0) * x_0
 
+    def split_output(self, model_output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The prediction and, where the network gives one, its output for the variance, each shaped like x_t."""
+        channels = x_t.shape[1]
+        if model_output.shape[1] not in (channels, 2 * channels):
+            raise UserError(
+                f"the network gives {model_output.shape[1]} channels for images of {channels}; "
+                f"it must give {channels}, or {2 * channels} with a learned variance"
+            )
+        prediction, *rest = model_output.split(channels, dim=1)
+        return prediction, rest[0] if rest else None
+
     def p_mean_variance(self, model_output: Tensor, x_t: Tensor, t: Tensor) -> ReverseGaussian:
         """p(x_{t-1} | x_t): the posterior at x0-hat, clipped when the chain says so (eq. 11).
 
         `model_output` has the channels of x_t, or twice as many where the variance is learned.
         """
-        prediction, variance_output = self._split(model_output, x_t)
+        prediction, variance_output = self.split_output(model_output, x_t)
         pred_x0 = self._pred_x0(prediction, x_t, t)
         if self.clip_denoised:
             pred_x0 = pred_x0.clamp(-1, 1)
@@ -166,17 +181,12 @@ class GaussianDiffusion:
         beta' = 1 - alpha-bar[t] / alpha-bar[t_prev] over the visited timesteps (Nichol and Dhariwal 2021, eq. 19).
         """
         base = self.trained
-        if isinstance(timesteps, int):
-            timesteps = spaced_timesteps(len(base), timesteps, spacing or self.timestep_spacing)
-        visited = [int(t) for t in timesteps]
+        if isinstance(timesteps, Integral):
+            timesteps = spaced_timesteps(len(base), int(timesteps), spacing or self.timestep_spacing)
+        visited = [index(t) for t in timesteps]
         increasing = all(earlier < later for earlier, later in pairwise(visited))
         if not visited or visited[0] < 0 or visited[-1] >= len(base) or not increasing:
             raise UserError(f"timesteps must increase within 0..{len(base) - 1}; got {visited[:12]}")
-        if self.variance_type == "learned" and len(visited) < len(base):
-            raise UserError(
-                f"this model learned the variances of single steps, so it can only take all {len(base)} of them; "
-                "choose that number of steps, or a fixed variance"
-            )
         alphas_cumprod = base.alphas_cumprod[visited]
         previous = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
         return self._like(1 - alphas_cumprod / previous, timesteps=visited, trained=base)
@@ -188,6 +198,18 @@ class GaussianDiffusion:
             self.betas, timesteps=self.timesteps.tolist(), trained=trained, variance_type=variance_type
         )
 
+    def _refuse_the_impossible(self) -> None:
+        if self.variance_type == "learned" and len(self) < len(self.trained):
+            raise UserError(
+                f"this model learned the variances of single steps, so it can only take all "
+                f"{len(self.trained)} of them; choose that number of steps, or a fixed variance"
+            )
+        if self.alphas_cumprod[-1] == 0 and self.prediction_type == "epsilon":
+            raise UserError(
+                "with zero terminal SNR nothing of the image is left at the last timestep, so a prediction of "
+                "eps cannot lead back; prediction_type must be v_prediction or sample"
+            )
+
     def _like(self, betas: Tensor, **changes) -> "GaussianDiffusion":
         kept = {
             "prediction_type": self.prediction_type,
@@ -197,23 +219,14 @@ class GaussianDiffusion:
         }
         return GaussianDiffusion(betas, **(kept | changes))
 
-    def _split(self, model_output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The prediction and, where the network gives one, its output for the variance."""
-        channels = x_t.shape[1]
-        if model_output.shape[1] == 2 * channels:
-            prediction, variance_output = model_output.split(channels, dim=1)
-            return prediction, variance_output
-        return model_output, None
-
     def _pred_x0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         if self.prediction_type == "sample":
             return prediction
         if self.prediction_type == "v_prediction":
             signal = self.gather(self.alphas_cumprod.sqrt(), t, x_t)
             return signal * x_t - self.gather((1 - self.alphas_cumprod).sqrt(), t, x_t) * prediction
-        if (
-            self.prediction_type == "posterior_mean"
-        ):  # mu-tilde of the trained chain, whichever chain is walked
+        if self.prediction_type == "posterior_mean":
+            # mu-tilde of the trained chain, whichever chain is walked
             chain, t = self.trained, self.timesteps[t.to(self.timesteps.device)]
             x_t_part = self.gather(chain.posterior_mean_coef2, t, x_t) * x_t
             return (prediction - x_t_part) * self.gather(1 / chain.posterior_mean_coef1, t, x_t)
@@ -221,12 +234,10 @@ class GaussianDiffusion:
 
     def _log_variance(self, variance_output: Tensor | None, x_t: Tensor, t: Tensor) -> Tensor:
         small = self.posterior_log_variance_clipped
-        # as in the authors' code, the large variance takes beta-tilde's second value at t = 0
-        large = torch.cat([small[:1], self.betas[1:].log()])
         if self.variance_type == "fixed_small":
             return self.gather(small, t, x_t)
         if self.variance_type == "fixed_large":
-            return self.gather(large, t, x_t)
+            return self.gather(self.large_log_variance, t, x_t)
         if variance_output is None:
             raise UserError(
                 f"variance_type {self.variance_type!r} needs a network with twice the image's channels, "

@@ -30,4 +30,5 @@ def loss_simple(
     """L_simple (eq. 14) of each image, (B,): the mean squared error of the prediction, every t weighted alike."""
     x_t = diffusion.q_sample(x_0, t, noise)
     target = training_target(diffusion, x_0, x_t, t, noise)
-    return (denoiser(x_t, t).float() - target).square().flatten(1).mean(1)
+    prediction, _ = diffusion.split_output(denoiser(x_t, t).float(), x_t)
+    return (prediction - target).square().flatten(1).mean(1)

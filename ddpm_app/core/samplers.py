@@ -82,6 +82,8 @@ def reverse(
     Image k draws from its own generator, seeded with seeds[k]: x_T first, unless `x_t` (B, C, H, W) at the chain's
     last timestep is given, then one image of shape (C, H, W) for each noise a rule asks for.
     """
+    if not seeds or (x_t is not None and len(x_t) != len(seeds)):
+        raise ValueError(f"one seed an image, and at least one image; got {len(seeds)} seeds")
     sources = generators(seeds)
 
     def draw() -> Tensor:

@@ -5,7 +5,7 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
     frame.step, frame.num_steps, frame.images
 """
 
-from ddpm_app.engine.cancel import CancelToken, Cancelled
+from ddpm_app.engine.cancel import Cancelled, CancelToken
 from ddpm_app.engine.engine import Engine, run
 from ddpm_app.engine.frames import Frame, LikelihoodReport
 from ddpm_app.engine.requests import (

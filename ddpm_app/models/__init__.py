@@ -1,7 +1,7 @@
 """From a name, a folder or a Hub repository to a Model: a denoiser, its chain and its image shape."""
 
 from ddpm_app.models.catalogue import BUNDLED, DEFAULT_MODEL, HUB_MODELS, available_models, load_model
-from ddpm_app.models.model import Model, Precision
+from ddpm_app.models.model import Model, Precision, resolve_device
 
 __all__ = [
     "BUNDLED",
@@ -11,4 +11,5 @@ __all__ = [
     "Precision",
     "available_models",
     "load_model",
+    "resolve_device",
 ]

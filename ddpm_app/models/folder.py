@@ -161,7 +161,7 @@ def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> 
         notes.append(f"made for {settings['_class_name']}; its chain is sampled with this app's samplers")
     variance_type = settings.get("variance_type", "fixed_small")
     try:
-        diffusion = GaussianDiffusion(
+        return GaussianDiffusion(
             read_betas(settings),
             settings.get("prediction_type", "epsilon"),
             VARIANCE_NAMES.get(variance_type, variance_type),
@@ -171,12 +171,6 @@ def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> 
     except (RuntimeError, TypeError, ValueError) as error:  # ValueError: our own UserError too
         reason = str(error).splitlines()[0]
         raise UserError(f"the scheduler_config.json of {name} cannot be followed: {reason}") from error
-    if diffusion.prediction_type == "epsilon" and diffusion.alphas_cumprod[-1] == 0:
-        raise UserError(
-            f"{name} predicts epsilon where its chain keeps no signal (rescale_betas_zero_snr), so no image "
-            "follows from it; correct prediction_type or the schedule in its scheduler_config.json"
-        )
-    return diffusion
 
 
 def read_betas(settings: Mapping[str, Any]) -> Tensor:

@@ -53,7 +53,11 @@ def _snapshot(repository: str, revision: str, files: list[str]) -> Path:
         ) from error
     except RevisionNotFoundError as error:
         raise UserError(f"{repository} has no revision {revision!r}; leave it out for the newest") from error
-    except (HTTPError, OSError) as error:  # an OSError also where the file is neither reachable nor cached
+    except (HTTPError, OSError) as error:  # an OSError also where a file is neither reachable nor cached
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            raise UserError(
+                f"the Hub does not accept your login for {repository}; renew it with `hf auth login`"
+            ) from error
         raise UserError(
             f"{repository} could not be fetched from the Hub and is not cached here; "
             "check the network, or choose a bundled model"

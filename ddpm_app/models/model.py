@@ -59,7 +59,8 @@ def network_denoiser(network: nn.Module, device: torch.device, precision: str) -
     """
     one_of("precision", precision, ["exact", "fast"])
     half = precision == "fast" and _computes_in_bfloat16(device)
-    network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = network.to(device).eval().requires_grad_(False)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its stub
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):

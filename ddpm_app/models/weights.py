@@ -78,11 +78,11 @@ def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor])
     for key, tensor in weights.items():
         for old, new in OLD_ATTENTION_NAMES.items():
             key = key.replace(old, new) if ".attentions." in key else key
-        renamed[key] = tensor.float()
+        renamed[key] = tensor
     problem = misfit(network.state_dict(), renamed)
     if problem:
         raise UserError(f"the weights of {name} do not fit its config.json: {problem}; fetch it again")
-    network.load_state_dict(renamed)
+    network.load_state_dict(renamed)  # half precision on disk becomes float32 here
     return network
 
 

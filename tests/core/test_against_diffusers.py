@@ -1,7 +1,7 @@
 """Agreement with diffusers' schedulers, step by step, and each place where ours departs from them on purpose.
 
-The agreement runs diffusers' formulas on float64 tables, so that only the images' float32 rounding is left; what
-its own float32 tables cost is a test of its own. Seen with diffusers 0.42.
+The agreement runs diffusers' formulas on float64 tables, so that only the images' float32 rounding is left;
+what its own float32 tables cost is a test of its own. Seen with diffusers 0.42.
 """
 
 from itertools import pairwise

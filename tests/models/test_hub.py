@@ -11,12 +11,21 @@ from tests.doubles import HubStub, edit, flatten, noisy_batch, refusal, save_pip
 REPOSITORY = "owner/repo"
 
 
+def point_client_at(url: str, monkeypatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     with HubStub() as stub:
-        monkeypatch.setattr(constants, "ENDPOINT", stub.url)
+        point_client_at(stub.url, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield stub
@@ -64,6 +73,13 @@ def test_configuration_is_fetched_before_weights(hub, tiny_copy):
     *configuration, weights = hub.downloads()
     assert sorted(configuration) == ["config.json", "model_index.json", "scheduler_config.json"]
     assert weights == "diffusion_pytorch_model.safetensors"
+
+
+def test_configuration_and_weights_are_of_one_commit(hub, tiny_copy):
+    hub.add(REPOSITORY, tiny_copy)
+    load()
+    assert sum("/revision/" in line for line in hub.log) == 1  # asked once what main is
+    assert all(hub.commit(REPOSITORY, "main") in line for line in hub.log if "/resolve/" in line)
 
 
 def test_nothing_but_the_model_is_fetched(hub, tiny_copy):
@@ -160,15 +176,20 @@ def test_the_hub_gone_between_configuration_and_weights_is_told(hub, tiny_copy, 
     )
     hub.add(REPOSITORY, tiny_copy)
     assert "check the network" in refusal(load)
-    monkeypatch.undo()
 
 
-@pytest.mark.parametrize("status", [404, 401])  # the real Hub answers 401 to those who are not logged in
-def test_a_repository_not_found_is_told(hub, status):
-    hub.missing_status = status
+def test_a_repository_not_found_is_told(hub):
     sentence = refusal(load)
     assert REPOSITORY in sentence
     assert "check the spelling" in sentence
+
+
+def test_a_login_that_the_hub_refuses_is_told(hub, monkeypatch):
+    headers = {"X-Error-Message": "Invalid credentials in Authorization header"}
+    monkeypatch.setattr(hub, "answer", lambda path: (401, headers, b""))
+    sentence = refusal(load)
+    assert REPOSITORY in sentence
+    assert "hf auth login" in sentence
 
 
 def test_a_revision_not_found_is_told(hub, tiny_copy):
@@ -187,11 +208,9 @@ def test_a_gated_repository_is_told(hub, tiny_copy):
 
 
 def test_a_refused_connection_is_told(hub, monkeypatch):
-    from huggingface_hub import constants
-
     with socket.socket() as unused:  # bound but not listening
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        point_client_at(f"http://127.0.0.1:{unused.getsockname()[1]}", monkeypatch)
         assert "check the network" in refusal(load)
 
 

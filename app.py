@@ -1,0 +1,56 @@
+"""Starts the interactive DDPM paper: python app.py, then open the address it prints."""
+
+import argparse
+import os
+import threading
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from ddpm_app.engine import Engine
+from ddpm_app.errors import UserError
+from ddpm_app.models import BUNDLED, DEFAULT_MODEL, resolve_device
+from ddpm_app.ui import build_app, launch_options
+
+
+def main() -> None:
+    """Flags, then the page, then the default model in the background."""
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all")
+    parser.add_argument("--port", type=int, default=7860, help="the port to listen on")
+    parser.add_argument("--share", action="store_true", help="also open a public link")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for this name and password")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--checkpoints", type=Path, default=BUNDLED, help="the folder of named models")
+    options = parser.parse_args()
+    if options.auth and ":" not in options.auth:
+        parser.error("--auth needs a name and a password as USER:PASSWORD")
+    try:
+        resolve_device(options.device)
+        engine = Engine(options.device, options.checkpoints)
+        demo = build_app(engine, options.model)
+        threading.Thread(target=warm_up, args=(engine, options.model), daemon=True).start()
+        demo.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share,
+            auth=tuple(options.auth.split(":", 1)) if options.auth else None,
+            **launch_options(),
+        )
+    except (UserError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def warm_up(engine: Engine, model: str) -> None:
+    """Loads the first model while the page already answers; what fails here is said when somebody uses it."""
+    try:
+        engine.model(model)
+    except UserError as error:
+        print(f"note: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Composes the page: one header, one model for all tabs, the tabs, and the ways between them."""
+
+__all__ = ["build_app", "launch_options"]
+
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+
+from ddpm_app.engine import Engine
+from ddpm_app.models import DEFAULT_MODEL, HUB_MODELS
+from ddpm_app.ui.controls import Shared
+from ddpm_app.ui.results import Results
+from ddpm_app.ui.sessions import Sessions, spoken
+from ddpm_app.ui.tabs import forward, interpolate, likelihood, progressive, sample, stochastic
+from ddpm_app.ui.theme import THEME
+
+HEADER = """# The interactive DDPM paper
+Every experiment of *Denoising Diffusion Probabilistic Models* (Ho, Jain, Abbeel 2020), live on this machine.
+Choose a model, open a tab, press its button."""
+CACHE_SECONDS = (3600, 24 * 3600)  # how often temporary files are looked through, and how old they may grow
+
+
+def build_app(engine: Engine | None = None, model: str = DEFAULT_MODEL) -> gr.Blocks:
+    """The whole page on this engine; `model` is the one chosen at first."""
+    engine = engine or Engine()
+    with gr.Blocks(
+        title="The interactive DDPM paper", analytics_enabled=False, delete_cache=CACHE_SECONDS
+    ) as demo:
+        gr.Markdown(HEADER, elem_classes="header")
+        with gr.Row(elem_classes="model"):
+            names = engine.available_models()
+            chosen = gr.Dropdown(
+                list(dict.fromkeys([model, *names, *HUB_MODELS])),
+                value=model,
+                label="Model",
+                info="a name, or type a folder or a Hub repository as owner/repo",
+                allow_custom_value=True,
+                scale=1,
+                min_width=260,
+            )
+            facts = gr.Markdown(elem_classes="facts")
+        shared = Shared(engine, Sessions(), chosen)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Sample", id="sample"):
+                samples = sample.build(shared)
+            with gr.Tab("Progressive", id="progressive"):
+                progressive.build(shared)
+            with gr.Tab("Stochastic x₀", id="stochastic"):
+                continuations, frozen = stochastic.build(shared)
+            with gr.Tab("Interpolate", id="interpolate"):
+                between, picture_a, picture_b = interpolate.build(shared)
+            with gr.Tab("Forward", id="forward"):
+                noised = forward.build(shared)
+            with gr.Tab("Likelihood", id="likelihood"):
+                measured = likelihood.build(shared)
+        targets = {
+            "Stochastic x₀": ("stochastic", frozen),
+            "Interpolate from": ("interpolate", picture_a),
+            "Interpolate to": ("interpolate", picture_b),
+            "Forward": ("forward", noised),
+            "Likelihood": ("likelihood", measured),
+        }
+        for shown in (samples, continuations, between):
+            with shown.send_row:
+                send_buttons(shown, tabs, targets)
+        chosen.change(describing(engine), chosen, facts, show_progress="hidden", api_visibility="private")
+        demo.load(describing(engine), chosen, facts, show_progress="hidden", api_visibility="private")
+        demo.load(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
+        demo.unload(shared.sessions.leave)
+    return demo.queue(api_open=False, max_size=64, default_concurrency_limit=8)
+
+
+def send_buttons(shown: Results, tabs: gr.Tabs, targets: dict[str, tuple[str, gr.Image]]) -> None:
+    """A button for each place a picked picture can go to."""
+    gr.HTML("Send the picked picture to", elem_classes="sendlabel")
+    for label, (tab, image) in targets.items():
+        gr.Button(label, size="sm", min_width=90).click(
+            sending(tab), [shown.gallery, shown.picked], [image, tabs], queue=False, api_visibility="private"
+        )
+
+
+def sending(tab: str) -> Callable:
+    """A handler that puts the picked picture into a tab and opens it."""
+
+    def send(pictures: list[tuple[str, str]] | None, picked: int) -> tuple:
+        if not pictures:
+            raise gr.Error(
+                "There is nothing to send yet: press this tab's button first.", print_exception=False
+            )
+        return pictures[min(picked, len(pictures) - 1)][0], gr.Tabs(selected=tab)
+
+    return send
+
+
+def describing(engine: Engine) -> Callable:
+    """A handler that loads the chosen model and says what it is."""
+
+    @spoken
+    def describe(name: str) -> str:
+        model = engine.model(name)
+        channels, height, width = model.image_shape
+        size = f"{model.num_parameters / 1e6:.1f}M parameters" if model.num_parameters else "no parameters"
+        parts = [
+            f"{height} × {width} {'gray' if channels == 1 else 'RGB'}",
+            size,
+            f"T = {len(model.diffusion)}",
+            f"predicts {model.diffusion.prediction_type}",
+            f"variance {model.diffusion.variance_type}",
+            model.backend,
+        ]
+        return "\n\n".join([" · ".join(parts), *(f"*{note}*" for note in model.notes)])
+
+    return describe
+
+
+def listing(engine: Engine) -> Callable:
+    """A handler that reads the model names anew, so that a folder added meanwhile appears."""
+
+    def names(chosen: str) -> gr.Dropdown:
+        return gr.Dropdown(list(dict.fromkeys([chosen, *engine.available_models(), *HUB_MODELS])))
+
+    return names
+
+
+def launch_options() -> dict:
+    """What launch() needs to know about this page."""
+    return {
+        "theme": THEME,
+        "css_paths": [Path(__file__).with_name("style.css")],
+        "footer_links": ["api", "settings"],
+        "max_file_size": "20mb",
+        "run_history": False,
+        "enable_monitoring": False,
+    }

@@ -1,0 +1,160 @@
+"""The widgets that several tabs share: how to walk the chain, the seed with its dice, a picture from the visitor."""
+
+__all__ = [
+    "ChainControls",
+    "Shared",
+    "chain_controls",
+    "examples",
+    "own_or_given",
+    "picture_input",
+    "run_buttons",
+]
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import gradio as gr
+from torch import Tensor
+
+from ddpm_app.core.diffusion import Spacing
+from ddpm_app.core.samplers import SAMPLERS
+from ddpm_app.engine import CancelToken, Engine, SampleRequest
+from ddpm_app.models import DEFAULT_MODEL
+from ddpm_app.pictures import read_picture
+from ddpm_app.ui.sessions import Sessions
+
+SAMPLER_LABELS = {"ddpm": "DDPM, ancestral", "ddim": "DDIM"}
+VARIANCES = [
+    ("as the model says", "auto"),
+    ("small: posterior variance", "fixed_small"),
+    ("large: beta", "fixed_large"),
+    ("learned range", "learned_range"),
+]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every tab is built with."""
+
+    engine: Engine
+    sessions: Sessions
+    model: gr.Dropdown
+
+
+@dataclass(frozen=True)
+class ChainControls:
+    """The fields of a SampleRequest that are alike in every tab."""
+
+    sampler: gr.Dropdown
+    num_inference_steps: gr.Slider
+    eta: gr.Slider
+    variance_type: gr.Dropdown
+    seed: gr.Number
+    timestep_spacing: gr.Dropdown
+    precision: gr.Radio
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """In the order of the handlers' parameters."""
+        return [
+            self.sampler,
+            self.num_inference_steps,
+            self.eta,
+            self.variance_type,
+            self.seed,
+            self.timestep_spacing,
+            self.precision,
+        ]
+
+
+def chain_controls(sampler: str, num_inference_steps: int, seed: int = 7) -> ChainControls:
+    """Sampler, steps, eta or variance, seed with a dice, and two finer settings folded away."""
+    choices = [(SAMPLER_LABELS.get(name, name), name) for name in SAMPLERS]
+    chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
+    steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
+    eta = gr.Slider(
+        0,
+        1,
+        value=0.0,
+        step=0.05,
+        label="eta",
+        info="0 is deterministic, 1 as noisy as DDPM",
+        visible=sampler == "ddim",
+    )
+    variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
+    with gr.Row(elem_classes="seed"):
+        number = gr.Number(seed, label="Seed", precision=0, minimum=0, scale=4, min_width=90)
+        dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
+    with gr.Accordion("Finer settings", open=False):
+        spacing = gr.Dropdown(
+            [("as the model says", "auto"), *((name, name) for name in get_args(Spacing))],
+            value="auto",
+            label="Which timesteps are visited",
+        )
+        precision = gr.Radio(
+            ["exact", "fast"], value="exact", label="Arithmetic", info="fast: bfloat16 where it pays"
+        )
+    dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
+    chosen.change(
+        lambda name: (gr.update(visible=name == "ddim"), gr.update(visible=name == "ddpm")),
+        chosen,
+        [eta, variance],
+        queue=False,
+        api_visibility="private",
+    )
+    return ChainControls(chosen, steps, eta, variance, number, spacing, precision)
+
+
+def explain(about: str) -> None:
+    """What a tab shows, in two sentences and its equation."""
+    delimiters: list[dict] = [
+        {"left": "$$", "right": "$$", "display": True},
+        {"left": "$", "right": "$", "display": False},
+    ]
+    gr.Markdown(about, latex_delimiters=delimiters, elem_classes="about")
+
+
+def run_buttons(shared: Shared, tab: str, label: str) -> gr.Button:
+    """The tab's main button, with its Stop beside it."""
+    with gr.Row():
+        start = gr.Button(label, variant="primary", scale=3, min_width=120)
+        stop = gr.Button("Stop", variant="stop", scale=1, min_width=70)
+
+    def end(request: gr.Request) -> None:
+        shared.sessions.stop(request, tab)
+
+    stop.click(end, queue=False, api_visibility="private")
+    return start
+
+
+def picture_input(label: str, value: str | None = None) -> gr.Image:
+    """A picture from the visitor, handed on as a file: `read_picture` opens it, safely and with its own words."""
+    image = gr.Image(
+        value, type="filepath", image_mode=None, format="png", label=label, height=180, elem_classes="pixels"
+    )
+    decode = image.preprocess
+    # Gradio would open the file here and answer a text file or a bomb with no sentence at all
+    image.preprocess = lambda payload: payload.path if payload and payload.path else decode(payload)
+    return image
+
+
+def examples(shared: Shared) -> list[str]:
+    """Files of pictures that the default model made, to start from."""
+    return [
+        str(file) for file in sorted((shared.engine.checkpoints / DEFAULT_MODEL / "examples").glob("*.png"))
+    ]
+
+
+def own_or_given(
+    shared: Shared, model: str, files: list[str | None], seed: int, token: CancelToken
+) -> list[Tensor]:
+    """The pictures in `files`, uint8 (C, H, W) as the model takes them; where there is none, one of its own."""
+    given = [file and read_picture(Path(file), shared.engine.model(model).image_shape) for file in files]
+    missing = sum(picture is None for picture in given)
+    if missing:
+        request = SampleRequest(model=model, num_images=missing, seed=seed)
+        *_, last = shared.engine.run(request, token)
+        own = iter(last.images)
+    return [next(own) if picture is None else picture for picture in given]

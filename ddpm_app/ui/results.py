@@ -1,0 +1,119 @@
+"""The block in which a tab shows its images: status, live sheet, gallery to pick from, downloads."""
+
+__all__ = ["Results", "crisp", "finished", "new_folder", "note", "preview", "results"]
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from PIL import Image
+from torch import Tensor
+
+from ddpm_app.engine import SampleRequest
+from ddpm_app.pictures import save_png, to_picture
+
+
+@dataclass(frozen=True)
+class Results:
+    """The components, in the order in which `preview` and `finished` fill them."""
+
+    status: gr.HTML
+    sheet: gr.Image
+    gallery: gr.Gallery
+    sheet_file: gr.DownloadButton
+    zip_file: gr.DownloadButton
+    picked: gr.State  # the place in the gallery that "Send to" takes
+    send_row: gr.Row  # where app.py puts the buttons that send it
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What a handler's tuples stand for."""
+        return [self.status, self.sheet, self.gallery, self.sheet_file, self.zip_file]
+
+
+def results(label: str, sheet: str | None = None, status: str = "") -> Results:
+    """Builds the block in the current column; `sheet` is a file to show before anything has run."""
+    line = gr.HTML(status, elem_classes="statusline")
+    image = crisp(label, sheet)
+    gallery = gr.Gallery(
+        label="Pick one",
+        columns=8,
+        format="png",
+        object_fit="contain",
+        interactive=False,
+        elem_classes="pixels picks",
+        visible=False,
+    )
+    with gr.Row():
+        sheet_file = gr.DownloadButton("Sheet as PNG", size="sm", interactive=False)
+        zip_file = gr.DownloadButton("All as ZIP", size="sm", interactive=False)
+    send_row = gr.Row(elem_classes="send")
+    picked = gr.State(0)
+    gallery.select(_place, outputs=picked, queue=False, api_visibility="private")
+    return Results(line, image, gallery, sheet_file, zip_file, picked, send_row)
+
+
+def crisp(label: str, value: str | None = None, *, small: bool = False) -> gr.Image:
+    """A picture of ours: PNG at its own size, enlarged by the browser without smoothing."""
+    return gr.Image(
+        value,
+        label=label,
+        format="png",
+        type="pil",
+        interactive=False,
+        elem_classes=["pixels", "sheet", *(["small"] if small else [])],
+        alt_text=label,
+        buttons=["download", "fullscreen"],
+    )
+
+
+def preview(status: str, picture: Image.Image) -> tuple:
+    """A live frame: the rest stays as it is."""
+    return status, picture, gr.skip(), gr.skip(), gr.skip()
+
+
+def note(status: str) -> tuple:
+    """A word, and everything else stays as it is."""
+    return status, gr.skip(), gr.skip(), gr.skip(), gr.skip()
+
+
+def finished(
+    status: str, picture: Image.Image, images: Tensor, captions: Sequence[str], request: SampleRequest
+) -> tuple:
+    """The end of a run: every image a PNG with its recipe, the sheet and a ZIP of all to download."""
+    folder = new_folder()
+    recipe = request.recipe() | {"procedure": type(request).__name__.removesuffix("Request").lower()}
+    sheet_file = save_png(picture, folder / "sheet.png", recipe)
+    files = []
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        own = recipe | {"image": place, "caption": caption}
+        if type(request) is SampleRequest:  # an image from noise is made again alone by its own seed
+            own |= {"seed": request.seeds[place], "num_images": 1, "image": 0}
+        files.append(save_png(to_picture(image), folder / f"{place:05d}.png", own))
+    archive = folder / "images.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as pack:
+        for file in [sheet_file, *files]:
+            pack.write(file, file.name)
+    gallery = [(str(file), caption) for file, caption in zip(files, captions, strict=True)]
+    return (
+        status,
+        str(sheet_file),
+        gr.Gallery(gallery, visible=True, selected_index=None),
+        gr.DownloadButton(value=str(sheet_file), interactive=True),
+        gr.DownloadButton(value=str(archive), interactive=True),
+    )
+
+
+def new_folder() -> Path:
+    """A fresh folder inside Gradio's cache, which Gradio empties by age."""
+    cache = Path(get_upload_folder())
+    cache.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=cache))
+
+
+def _place(event: gr.SelectData) -> int:
+    return event.index

@@ -1,0 +1,146 @@
+"""What is running for whom, what goes wrong in words, and how often a preview is due."""
+
+__all__ = ["Clock", "Sessions", "spoken"]
+
+import functools
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+
+from ddpm_app.engine import Cancelled, CancelToken
+from ddpm_app.errors import UserError
+
+PREVIEW_SECONDS = 0.25
+logger = logging.getLogger(__name__)
+
+
+class Sessions:
+    """The cancel tokens of each visitor's runs, one for each tab."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tokens: dict[tuple[str, str], CancelToken] = {}
+
+    @contextmanager
+    def run(self, request: gr.Request, tab: str) -> Iterator[CancelToken]:
+        """A token for a run in this visitor's tab, which ends the run before it; being stopped is no error."""
+        key, token = (_visitor(request), tab), CancelToken()
+        with self._lock:
+            before = self._tokens.get(key)
+            self._tokens[key] = token
+        if before:
+            before.cancel()
+        try:
+            yield token
+        except Cancelled:
+            pass
+        finally:
+            with self._lock:
+                if self._tokens.get(key) is token:
+                    del self._tokens[key]
+
+    def stop(self, request: gr.Request, tab: str) -> None:
+        """Ends the run in this visitor's tab, if there is one."""
+        with self._lock:
+            token = self._tokens.get((_visitor(request), tab))
+        if token:
+            token.cancel()
+
+    def leave(self, request: gr.Request) -> None:
+        """Ends every run of a visitor who closed the page."""
+        with self._lock:
+            tokens = [token for (visitor, _), token in self._tokens.items() if visitor == _visitor(request)]
+        for token in tokens:
+            token.cancel()
+
+
+class Clock:
+    """Decides when a preview is due and says how far a run is."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._shown = 0.0
+        self._step = self._num_steps = 0
+
+    def due(self, step: int, num_steps: int) -> bool:
+        """Whether to show this step: by time, not by steps, and always the last."""
+        self._step, self._num_steps = step, num_steps
+        now = time.perf_counter()
+        if step < num_steps and now - self._shown < PREVIEW_SECONDS:
+            return False
+        self._shown = now
+        return True
+
+    def line(self, what: str = "") -> str:
+        """Steps done and time left, with a bar."""
+        elapsed, share = self._elapsed, self._step / self._num_steps
+        left = elapsed / share - elapsed if share else 0.0
+        parts = [what, f"step {self._step} of {self._num_steps}", f"about {_duration(left)} left"]
+        return bar(" · ".join(part for part in parts if part), share)
+
+    def finished(self, what: str) -> str:
+        """The closing line of a run that came to its end."""
+        return bar(f"{what} in {_duration(self._elapsed)}", 1.0)
+
+    def stopped(self) -> str:
+        """The closing line of a run that was stopped."""
+        where = f" after step {self._step} of {self._num_steps}" if self._num_steps else ""
+        return bar(f"Stopped{where}. The device is free.", self._step / max(1, self._num_steps))
+
+    @property
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+
+def bar(text: str, share: float) -> str:
+    """The status line: words over a thin progress bar."""
+    return (
+        f'<div class="status" role="status"><span>{text}</span>'
+        f'<i style="width:{100 * share:.1f}%" aria-hidden="true"></i></div>'
+    )
+
+
+def spoken(handler: Callable) -> Callable:
+    """The handler, with a UserError shown as its sentence; a bug goes to the log with its traceback."""
+
+    @functools.wraps(handler)
+    def stream(*args, **kwargs):
+        with _told_to_people():
+            yield from handler(*args, **kwargs)
+
+    @functools.wraps(handler)
+    def call(*args, **kwargs):
+        with _told_to_people():
+            return handler(*args, **kwargs)
+
+    return stream if inspect.isgeneratorfunction(handler) else call
+
+
+@contextmanager
+def _told_to_people() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        sentence = str(error)
+        raise gr.Error(sentence[:1].upper() + sentence[1:], print_exception=False, duration=12) from error
+    except gr.Error:
+        raise
+    except Exception as error:
+        logger.exception("a handler failed")
+        raise gr.Error("This is a bug in the app; its log has the details.", print_exception=False) from error
+
+
+def _visitor(request: gr.Request) -> str:
+    return request.session_hash or "nobody"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

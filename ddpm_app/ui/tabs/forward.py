@@ -1,0 +1,121 @@
+"""Forward: how noise covers a picture (eq. 4), and the schedules that say how fast."""
+
+__all__ = ["build"]
+
+import gradio as gr
+import pandas as pd
+from PIL import Image
+
+from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.schedules import SCHEDULES
+from ddpm_app.engine import ForwardRequest
+from ddpm_app.pictures import sheet
+from ddpm_app.ui.controls import Shared, examples, explain, own_or_given, picture_input
+from ddpm_app.ui.results import crisp
+from ddpm_app.ui.sessions import bar, spoken
+
+ABOUT = r"""Noise is added in one stroke: any $x_t$ follows from $x_0$ directly, since sums of normal noise are
+normal. Drag $t$, and compare how four schedules spread the same task over 1000 steps.
+
+$$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon$$"""
+QUANTITIES = {
+    "log10 beta": "Variance added, β",
+    "alpha-bar": "Share of the picture left, ᾱ",
+    "log10 SNR": "Signal-to-noise ratio",
+    "log10 posterior variance": "Posterior variance, β̃",
+}
+
+
+def build(shared: Shared) -> gr.Image:
+    """Lays the tab out and wires it; the image is where a picture may be sent."""
+
+    @spoken
+    def forward(
+        model: str,
+        picture: str | None = None,
+        diffusion_steps: int = 250,
+        schedule: str = "linear",
+        seed: int = 7,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> tuple[Image.Image, Image.Image, str]:
+        """A picture noised to t, the same picture along the whole chain, and the numbers at t."""
+        with shared.sessions.run(request, "forward") as token:
+            (x_0,) = own_or_given(shared, model, [picture], seed, token)
+            at_t = ForwardRequest(
+                picture=x_0, schedule=schedule, diffusion_steps=(0, diffusion_steps), seed=seed
+            )
+            whole = ForwardRequest(picture=x_0, schedule=schedule, seed=seed)
+            strip = sheet(shared.engine.forward(whole), columns=len(whole.diffusion_steps))
+            return (
+                sheet(shared.engine.forward(at_t), columns=2),
+                strip,
+                numbers(schedule, at_t.diffusion_steps[1]),
+            )
+        raise gr.Error("Stopped", print_exception=False)
+
+    explain(ABOUT)
+    with gr.Row(elem_classes="tab"):
+        with gr.Column(scale=1, min_width=280):
+            start = gr.Button("Add noise", variant="primary")
+            picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
+            if examples(shared):
+                gr.Examples(examples(shared), picture, label="Examples")
+            steps = gr.Slider(0, 1000, value=250, step=1, label="Diffusion steps t")
+            schedule = gr.Dropdown(list(SCHEDULES), value="linear", label="Schedule")
+            seed = gr.Number(7, label="Seed of the noise", precision=0, minimum=0)
+        with gr.Column(scale=2, min_width=300):
+            facts = gr.HTML(bar("Press the button or drag t", 0), elem_classes="statusline")
+            now = crisp("x₀ and x_t", small=True)
+            strip = crisp("t = 0, 125, ..., 1000")
+            with gr.Row():
+                for quantity, title in QUANTITIES.items():
+                    gr.LinePlot(
+                        curves(quantity),
+                        x="t",
+                        y=quantity,
+                        color="schedule",
+                        title=title,
+                        height=240,
+                        min_width=260,
+                    )
+    inputs, outputs = [shared.model, picture, steps, schedule, seed], [now, strip, facts]
+    start.click(forward, inputs, outputs, api_name="forward", show_progress="hidden", concurrency_id="device")
+    for moved in (steps, schedule):
+        moved.change(
+            forward,
+            inputs,
+            outputs,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    return picture
+
+
+def numbers(schedule: str, diffusion_steps: int) -> str:
+    """The chain at t as a line of numbers, with t as the bar."""
+    if diffusion_steps == 0:
+        return bar("t = 0: the picture itself, with no noise at all", 0)
+    chain, i = GaussianDiffusion(SCHEDULES[schedule](1000)), diffusion_steps - 1
+    return bar(
+        f"t = {diffusion_steps}: β {chain.betas[i]:.3g}, ᾱ {chain.alphas_cumprod[i]:.3g}, "
+        f"SNR {chain.snr[i]:.3g}, β̃ {chain.posterior_variance[i]:.3g}",
+        diffusion_steps / 1000,
+    )
+
+
+def curves(quantity: str) -> pd.DataFrame:
+    """One quantity of every schedule at every tenth step."""
+    rows = []
+    for name, betas in SCHEDULES.items():
+        chain = GaussianDiffusion(betas(1000))
+        table = {
+            "log10 beta": chain.betas.log10(),
+            "alpha-bar": chain.alphas_cumprod,
+            "log10 SNR": chain.snr.log10(),
+            "log10 posterior variance": chain.posterior_variance.log10(),
+        }[quantity]
+        rows += [
+            {"t": i + 1, quantity: round(table[i].item(), 6), "schedule": name} for i in range(9, 1000, 10)
+        ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,187 @@
+"""Interpolate: between two pictures through x_t (figures 8 and 9), or between two x_T on the sphere."""
+
+__all__ = ["build"]
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from ddpm_app.engine import Frame, InterpolateRequest, SampleRequest, SlerpRequest
+from ddpm_app.pictures import save_animation, sheet, to_picture
+from ddpm_app.ui.controls import (
+    Shared,
+    chain_controls,
+    examples,
+    explain,
+    own_or_given,
+    picture_input,
+    run_buttons,
+)
+from ddpm_app.ui.results import Results, finished, new_folder, note, preview, results
+from ddpm_app.ui.sessions import Clock, bar, spoken
+
+ABOUT = r"""Both pictures are noised to the same $t$, mixed there and denoised: the more noise, the freer the
+model is to invent what lies between. Zero steps is a plain mix
+of pixels, and an empty picture is drawn by the model itself.
+
+$$\bar x_t = (1 - \lambda)\,x_t + \lambda\,x_t', \qquad \bar x_0 \sim p_\theta(x_0 \mid \bar x_t)$$"""
+STRIP, GRID, SLERP = (
+    "Strip over λ (figure 8)",
+    "Grid over t and λ (figure 9)",
+    "Two seeds on the sphere (DDIM)",
+)
+GRID_ROWS = (1000, 875, 750, 625, 500, 375, 250, 125, 0)
+
+
+def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
+    """Lays the tab out and wires it; the images are where a picture may be sent."""
+
+    @spoken
+    def interpolate(
+        model: str,
+        picture_a: str | None = None,
+        picture_b: str | None = None,
+        kind: str = STRIP,
+        diffusion_steps: int = 500,
+        num_images: int = 11,
+        shared_noise: bool = True,
+        other_seed: int = 8,
+        sampler: str = "ddim",
+        num_inference_steps: int = 50,
+        eta: float = 0.0,
+        variance_type: str = "auto",
+        seed: int = 7,
+        timestep_spacing: str = "auto",
+        precision: str = "exact",
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> Iterator[tuple]:
+        """Walks from one picture to another; an empty one is drawn by the model itself."""
+        clock = Clock()
+        plain = SampleRequest(
+            model=model,
+            sampler=sampler,
+            num_inference_steps=num_inference_steps,
+            eta=eta,
+            variance_type=variance_type,
+            timestep_spacing=timestep_spacing,
+            num_images=num_images,
+            seed=seed,
+            precision=precision,
+        )
+        settings = plain.recipe()
+        with shared.sessions.run(request, "interpolate") as token:
+            yield *note(bar("Loading the model", 0)), gr.skip()
+            if kind == SLERP:
+                rows: list[SampleRequest] = [
+                    SlerpRequest(**settings | {"sampler": "ddim"}, other_seed=other_seed)
+                ]
+                ends = None
+            else:
+                ends = own_or_given(shared, model, [picture_a, picture_b], seed, token)
+                first = InterpolateRequest(
+                    **settings,
+                    diffusion_steps=diffusion_steps,
+                    shared_noise=shared_noise,
+                    picture_a=ends[0],
+                    picture_b=ends[1],
+                )
+                rows = (
+                    grid_rows(first, len(shared.engine.model(model, precision).diffusion))
+                    if kind == GRID
+                    else [first]
+                )
+            done: list[Tensor] = []
+            for place, row in enumerate(rows):
+                for frame in shared.engine.run(row, token):
+                    if clock.due(place * 1000 + 1000 * frame.step // frame.num_steps, len(rows) * 1000):
+                        yield (
+                            *preview(line(clock, place, rows, frame), strip([*done, frame.images], ends)),
+                            gr.skip(),
+                        )
+                done.append(frame.images)
+        if token.cancelled:
+            yield *note(clock.stopped()), gr.skip()
+            return
+        weights = torch.linspace(0, 1, num_images).tolist()
+        captions = [f"λ {weight:.2f}" for weight in weights]
+        if kind == GRID:
+            captions = [f"t {row.diffusion_steps} {caption}" for row in rows for caption in captions]
+        pictures = [to_picture(image) for image in done[0 if len(done) == 1 else len(done) // 2]]
+        animation = save_animation(pictures + pictures[-2:0:-1], new_folder() / "interpolation.gif", 120, 256)
+        shown = finished(
+            clock.finished("Interpolated"), strip(done, ends), torch.cat(done), captions, rows[0]
+        )
+        yield *shown, gr.DownloadButton(value=str(animation), interactive=True)
+
+    start_pictures = [*examples(shared), None, None][:2]
+    explain(ABOUT)
+    with gr.Row(elem_classes="tab"):
+        with gr.Column(scale=1, min_width=280):
+            start = run_buttons(shared, "interpolate", "Interpolate")
+            kind = gr.Radio([STRIP, GRID, SLERP], value=STRIP, label="Show")
+            with gr.Column() as of_pictures:
+                with gr.Row():
+                    picture_a = picture_input("From", start_pictures[0])
+                    picture_b = picture_input("To", start_pictures[1])
+                if examples(shared):
+                    files = examples(shared)
+                    gr.Examples(
+                        [[a, b] for a, b in zip(files[::2], files[1::2], strict=False)],
+                        [picture_a, picture_b],
+                    )
+                steps = gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t")
+                shared_noise = gr.Checkbox(True, label="The same noise on both")
+            other_seed = gr.Number(8, label="Seed of the other end", precision=0, minimum=0, visible=False)
+            num_images = gr.Slider(2, 21, value=11, step=1, label="Values of λ")
+            chain = chain_controls("ddim", 50)
+        with gr.Column(scale=2, min_width=300):
+            shown = results("Source, λ from 0 to 1, source")
+            animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
+    kind.change(
+        lambda chosen: (gr.update(visible=chosen != SLERP), gr.update(visible=chosen == SLERP)),
+        kind,
+        [of_pictures, other_seed],
+        queue=False,
+        api_visibility="private",
+    )
+    start.click(
+        interpolate,
+        [
+            shared.model,
+            picture_a,
+            picture_b,
+            kind,
+            steps,
+            num_images,
+            shared_noise,
+            other_seed,
+            *chain.inputs,
+        ],
+        [*shown.outputs, animation],
+        api_name="interpolate",
+        show_progress="hidden",
+        concurrency_id="device",
+    )
+    return shown, picture_a, picture_b
+
+
+def grid_rows(first: InterpolateRequest, num_train_timesteps: int) -> list[SampleRequest]:
+    """One request for each row of figure 9, its steps scaled to the length of the chain."""
+    return [replace(first, diffusion_steps=row * num_train_timesteps // 1000) for row in GRID_ROWS]
+
+
+def line(clock: Clock, place: int, rows: list[SampleRequest], frame: Frame) -> str:
+    """The status of a run that may have several rows."""
+    row = f"row {place + 1} of {len(rows)}, " if len(rows) > 1 else ""
+    return clock.line(f"{row}reverse step {frame.step} of {frame.num_steps}")
+
+
+def strip(rows: list[Tensor], ends: list[Tensor] | None):
+    """The rows, each with its two sources at the sides where there are any."""
+    if ends is None:
+        return sheet(torch.cat(rows), columns=len(rows[0]))
+    framed = [torch.cat([ends[0][None], row, ends[1][None]]) for row in rows]
+    return sheet(torch.cat(framed), columns=len(framed[0]))

@@ -1,0 +1,105 @@
+"""Likelihood: the bound on -log p(x_0) of one picture, in bits per dimension (eq. 5)."""
+
+__all__ = ["build"]
+
+from collections.abc import Iterator
+
+import gradio as gr
+import numpy as np
+import pandas as pd
+
+from ddpm_app.engine import LikelihoodReport, LikelihoodRequest
+from ddpm_app.ui.controls import (
+    VARIANCES,
+    Shared,
+    examples,
+    explain,
+    own_or_given,
+    picture_input,
+    run_buttons,
+)
+from ddpm_app.ui.sessions import Clock, bar, spoken
+
+ABOUT = r"""How many bits would this picture cost if the model had to send it? The bound adds up what each
+reverse step still has to tell; most of it is detail too fine to see.
+
+$$L = L_T + \sum_{t>1} L_{t-1} + L_0$$"""
+
+
+def build(shared: Shared) -> gr.Image:
+    """Lays the tab out and wires it; the image is where a picture may be sent."""
+
+    @spoken
+    def likelihood(
+        model: str,
+        picture: str | None = None,
+        num_terms: int = 50,
+        variance_type: str = "auto",
+        seed: int = 7,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> Iterator[tuple]:
+        """Measures the bound's terms one by one; the table and the curve grow while it works."""
+        clock = Clock()
+        with shared.sessions.run(request, "likelihood") as token:
+            yield bar("Loading the model", 0), gr.skip(), gr.skip()
+            (x_0,) = own_or_given(shared, model, [picture], seed, token)
+            wanted = LikelihoodRequest(
+                model=model, picture=x_0, num_terms=num_terms, variance_type=variance_type, seed=seed
+            )
+            for report in shared.engine.likelihood(wanted, token):
+                if clock.due(report.step, report.num_steps):
+                    yield clock.line(), table(report), curve(report)
+        if token.cancelled:
+            yield clock.stopped(), gr.skip(), gr.skip()
+            return
+        yield clock.finished(f"{report.bits_per_dim:.3f} bits/dim"), table(report), curve(report)
+
+    explain(ABOUT)
+    with gr.Row(elem_classes="tab"):
+        with gr.Column(scale=1, min_width=280):
+            start = run_buttons(shared, "likelihood", "Measure")
+            picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
+            if examples(shared):
+                gr.Examples(examples(shared), picture, label="Examples")
+            num_terms = gr.Slider(2, 1000, value=50, step=1, label="Timesteps measured")
+            variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance")
+            seed = gr.Number(7, label="Seed", precision=0, minimum=0)
+        with gr.Column(scale=2, min_width=300):
+            status = gr.HTML(
+                bar("Press Measure: the bound and its terms appear here", 0), elem_classes="statusline"
+            )
+            terms = gr.Dataframe(headers=["part", "bits/dim"], label="The bound", interactive=False)
+            plot = gr.LinePlot(
+                x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300
+            )
+    start.click(
+        likelihood,
+        [shared.model, picture, num_terms, variance, seed],
+        [status, terms, plot],
+        api_name="likelihood",
+        show_progress="hidden",
+        concurrency_id="device",
+    )
+    return picture
+
+
+def table(report: LikelihoodReport) -> pd.DataFrame:
+    """The bound and its three parts, each sum with its standard error."""
+    error = f" ± {report.standard_error:.3f}"
+    return pd.DataFrame(
+        [
+            ["L_T: what the noise still knows", f"{report.prior_bpd:.2e}"],
+            ["L_1 + ... + L_{T-1}: the reverse steps", f"{report.vb_bpd:.3f}{error}"],
+            ["L_0: the last step, pixel by pixel", f"{report.decoder_bpd:.3f}"],
+            ["bits/dim", f"{report.bits_per_dim:.3f}{error}"],
+        ],
+        columns=["part", "bits/dim"],
+    )
+
+
+def curve(report: LikelihoodReport) -> pd.DataFrame:
+    """The measured terms over the paper's t."""
+    rows = sorted(zip(report.timesteps, report.terms, strict=True))
+    frame = pd.DataFrame(rows, columns=["t", "bits"])
+    logarithm = np.log10(frame["bits"].clip(lower=1e-12))
+    return pd.DataFrame({"t": frame["t"] + 1, "log10 bits/dim": logarithm.round(3)})

@@ -1,0 +1,329 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddpm_app.models import load_model
+from tests.doubles import edit, flatten, noisy_batch, refusal, save_pipeline, tiny_network
+
+NETWORK, SCHEDULER, INDEX = "unet/config.json", "scheduler/scheduler_config.json", "model_index.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def predict(folder: Path) -> torch.Tensor:
+    return load_model(folder, "cpu").denoiser(*noisy_batch())
+
+
+def diffusers_predicts(folder: Path) -> torch.Tensor:
+    from diffusers import DDPMPipeline
+
+    network = DDPMPipeline.from_pretrained(folder).unet.float().eval()
+    with torch.inference_mode():
+        return network(*noisy_batch()).sample
+
+
+def save_bin(folder: Path) -> None:
+    """The weights beside them as .bin, in place of .safetensors."""
+    torch.save(load_file(folder / WEIGHTS), folder / "diffusion_pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+
+
+def same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return bool((ours - theirs).abs().max() <= 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+@pytest.mark.parametrize("at_root", [False, True])
+def test_a_folder_predicts_what_diffusers_predicts(tmp_path, at_root, suffix, dtype):
+    folder = save_pipeline(tmp_path / "model", tiny_network(), dtype=dtype)
+    if suffix == ".bin":
+        save_bin(folder / "unet")
+    if at_root:
+        flatten(folder)
+    model = load_model(folder, "cpu")
+    output = model.denoiser(*noisy_batch())
+    assert output.dtype == torch.float32
+    assert same(output, diffusers_predicts(folder))
+    assert model.image_shape == (3, 8, 8)
+    assert model.num_parameters == sum(parameter.numel() for parameter in tiny_network().parameters())
+
+
+def test_safetensors_are_preferred_to_bin(tiny_copy):
+    expected = predict(tiny_copy)
+    torch.save(tiny_network(seed=1).state_dict(), tiny_copy / "unet" / "diffusion_pytorch_model.bin")
+    assert same(predict(tiny_copy), expected)
+
+
+def test_a_network_in_several_files_is_put_together(tiny_copy):
+    expected = predict(tiny_copy)
+    (tiny_copy / "unet" / WEIGHTS).unlink()
+    tiny_network().half().save_pretrained(tiny_copy / "unet", max_shard_size="10KB")
+    shards = sorted((tiny_copy / "unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    assert same(predict(tiny_copy), expected)
+    shards[-1].unlink()
+    assert "missing" in refusal(lambda: load_model(tiny_copy, "cpu"))
+
+
+def test_attention_weights_under_their_old_names_load(tiny_copy):
+    expected = predict(tiny_copy)
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    file = tiny_copy / "unet" / WEIGHTS
+    renamed = load_file(file)
+    for new_name, old_name in old.items():
+        renamed = {key.replace(new_name, old_name): tensor for key, tensor in renamed.items()}
+    assert sum(".proj_attn." in key for key in renamed) > 1
+    save_file(renamed, file)
+    assert same(predict(tiny_copy), expected)
+
+
+def test_a_grey_picture_that_is_not_square_keeps_its_shape(tmp_path):
+    network = tiny_network(sample_size=(8, 12), in_channels=1, out_channels=1)
+    model = load_model(save_pipeline(tmp_path / "grey", network), "cpu")
+    assert model.image_shape == (1, 8, 12)
+    assert model.denoiser(torch.zeros(1, 1, 8, 12), torch.tensor([9])).shape == (1, 1, 8, 12)
+
+
+# the configuration is honoured
+
+
+@pytest.mark.parametrize("attention_head_dim", [4, 8, None])
+def test_a_stated_attention_head_dim_is_followed(tmp_path, attention_head_dim):
+    network = tiny_network(attention_head_dim=attention_head_dim)
+    folder = save_pipeline(tmp_path / "model", network, dtype=torch.float32)
+    assert json.loads((folder / NETWORK).read_text())["attention_head_dim"] == attention_head_dim
+    with torch.inference_mode():
+        assert same(predict(folder), network(*noisy_batch()).sample)
+    assert load_model(folder, "cpu").notes == ()
+
+
+def test_an_attention_head_dim_left_out_means_one_head_and_is_noted(tiny_copy):
+    edit(tiny_copy / NETWORK, "attention_head_dim")
+    ours, theirs = predict(tiny_copy), diffusers_predicts(tiny_copy)
+    assert any("one head" in note for note in load_model(tiny_copy, "cpu").notes)
+    edit(tiny_copy / NETWORK, attention_head_dim=16)  # the attention has 16 channels
+    assert same(ours, diffusers_predicts(tiny_copy))
+    assert (ours - theirs).abs().max() > 1e-4  # diffusers' default of 8 makes two heads of them
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "attribute", "expected"),
+    [
+        ("clip_sample", True, "clip_denoised", True),
+        ("clip_sample", False, "clip_denoised", False),
+        ("variance_type", "fixed_small", "variance_type", "fixed_small"),
+        ("variance_type", "fixed_small_log", "variance_type", "fixed_small"),
+        ("variance_type", "fixed_large", "variance_type", "fixed_large"),
+        ("variance_type", "fixed_large_log", "variance_type", "fixed_large"),
+        ("timestep_spacing", "linspace", "timestep_spacing", "linspace"),
+        ("timestep_spacing", "trailing", "timestep_spacing", "trailing"),
+        ("prediction_type", "sample", "prediction_type", "sample"),
+        ("prediction_type", "v_prediction", "prediction_type", "v_prediction"),
+    ],
+)
+def test_a_scheduler_setting_reaches_the_chain(tiny_copy, key, value, attribute, expected):
+    edit(tiny_copy / SCHEDULER, **{key: value})
+    assert getattr(load_model(tiny_copy, "cpu").diffusion, attribute) == expected
+
+
+def test_settings_left_out_have_diffusers_defaults(tiny_copy):
+    from diffusers import DDPMScheduler
+
+    (tiny_copy / SCHEDULER).write_text("{}")
+    chain, default = load_model(tiny_copy, "cpu").diffusion, DDPMScheduler()
+    torch.testing.assert_close(chain.betas.float(), default.betas)
+    assert chain.timestep_spacing == default.config.timestep_spacing == "leading"
+    assert chain.variance_type == default.config.variance_type
+    assert chain.prediction_type == default.config.prediction_type
+    assert chain.clip_denoised is default.config.clip_sample
+
+
+@pytest.mark.parametrize("num_train_timesteps", [50, 1000])
+@pytest.mark.parametrize("beta_schedule", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+def test_every_beta_schedule_is_that_of_diffusers(tiny_copy, beta_schedule, num_train_timesteps):
+    from diffusers import DDPMScheduler
+
+    settings = {"beta_start": 2e-4, "beta_end": 0.03, "num_train_timesteps": num_train_timesteps}
+    edit(tiny_copy / SCHEDULER, beta_schedule=beta_schedule, **settings)
+    betas = load_model(tiny_copy, "cpu").diffusion.betas
+    assert betas.dtype == torch.float64
+    expected = DDPMScheduler(beta_schedule=beta_schedule, **settings).betas
+    torch.testing.assert_close(betas.float(), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_trained_betas_are_taken_as_they_are(tiny_copy):
+    trained_betas = [0.1, 0.2, 0.15, 0.4]
+    edit(tiny_copy / SCHEDULER, trained_betas=trained_betas, beta_schedule="no such")
+    assert load_model(tiny_copy, "cpu").diffusion.betas.tolist() == trained_betas
+
+
+def test_betas_are_rescaled_to_zero_snr_when_asked(tiny_copy):
+    from diffusers import DDPMScheduler
+
+    edit(tiny_copy / SCHEDULER, rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    diffusion = load_model(tiny_copy, "cpu").diffusion
+    assert diffusion.alphas_cumprod[-1] == 0
+    expected = DDPMScheduler(rescale_betas_zero_snr=True).betas  # in float32, and worst where alpha-bar ends
+    torch.testing.assert_close(diffusion.betas.float(), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_learned_range_comes_with_twice_the_channels(tmp_path):
+    network = tiny_network(out_channels=6)
+    model = load_model(save_pipeline(tmp_path / "model", network, variance_type="learned_range"), "cpu")
+    x_t, t = noisy_batch()
+    p = model.diffusion.p_mean_variance(model.denoiser(x_t, t), x_t, t)
+    assert p.variance.shape == p.mean.shape == x_t.shape
+    assert model.diffusion.variance_type == "learned_range"
+
+
+def test_another_scheduler_with_betas_is_noted_and_loads(tiny_copy):
+    edit(tiny_copy / SCHEDULER, _class_name="PNDMScheduler")
+    (note,) = load_model(tiny_copy, "cpu").notes
+    assert "PNDMScheduler" in note
+
+
+@pytest.mark.parametrize("setting", [{"thresholding": True}, {"clip_sample_range": 2.0}, {"steps_offset": 1}])
+def test_a_setting_that_is_not_applied_is_noted(tiny_copy, setting):
+    edit(tiny_copy / SCHEDULER, **setting)
+    (note,) = load_model(tiny_copy, "cpu").notes
+    assert next(iter(setting)) in note
+
+
+# what cannot be run is refused in one sentence
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        (
+            NETWORK,
+            {"_class_name": "UNet2DConditionModel"},
+            ["UNet2DConditionModel", "choose an unconditional"],
+        ),
+        (NETWORK, {"in_channels": 4, "out_channels": 4}, ["4 channels", "choose"]),
+        (NETWORK, {"out_channels": 5}, ["5", "choose"]),
+        (NETWORK, {"num_class_embeds": 10}, ["class-conditional", "choose"]),
+        (NETWORK, {"class_embed_type": "timestep"}, ["class-conditional", "choose"]),
+        (NETWORK, {"sample_size": None}, ["sample_size None", "write"]),
+        (NETWORK, {"sample_size": "8"}, ["sample_size '8'", "write"]),
+        (NETWORK, {"sample_size": [8, 8, 8]}, ["sample_size [8, 8, 8]", "write"]),
+        (NETWORK, {"sample_size": 9}, ["sample_size 9", "multiple of 2"]),
+        (NETWORK, {"norm_num_groups": 5}, ["config.json", "no network can be built"]),
+        (NETWORK, {"norm_num_groups": 0}, ["config.json", "no network can be built"]),
+        (NETWORK, {"down_block_types": ["NoSuchBlock", "DownBlock2D"]}, ["NoSuchBlock"]),
+        (NETWORK, {"block_out_channels": [8, 32]}, ["do not fit", "fetch"]),
+        (NETWORK, {"layers_per_block": 2}, ["do not fit", "missing", "fetch"]),
+        (NETWORK, {"add_attention": False}, ["do not fit", "unknown", "fetch"]),
+        (INDEX, {"vqvae": ["diffusers", "VQModel"]}, ["latent", "vqvae", "choose"]),
+        (INDEX, {"vae": ["diffusers", "AutoencoderKL"]}, ["latent", "vae", "choose"]),
+        (SCHEDULER, {"beta_schedule": "laplace"}, ["laplace", "linear, scaled_linear"]),
+        (SCHEDULER, {"beta_schedule": ["linear"]}, ["beta_schedule must be one of"]),
+        (SCHEDULER, {"variance_type": "medium"}, ["medium", "fixed_small, fixed_large"]),
+        (SCHEDULER, {"variance_type": ["fixed_small"]}, ["scheduler_config.json"]),
+        (SCHEDULER, {"variance_type": "learned_range"}, ["learned_range", "correct it to fixed_small"]),
+        (SCHEDULER, {"prediction_type": "noise"}, ["noise", "epsilon, sample"]),
+        (SCHEDULER, {"timestep_spacing": "random"}, ["random", "leading, trailing"]),
+        (SCHEDULER, {"num_train_timesteps": "many"}, ["scheduler_config.json"]),
+        (SCHEDULER, {"num_train_timesteps": -1}, ["scheduler_config.json"]),
+        (SCHEDULER, {"beta_end": 2.0}, ["(0, 1]", "correct"]),
+        (SCHEDULER, {"trained_betas": ["a"]}, ["scheduler_config.json"]),
+        (SCHEDULER, {"rescale_betas_zero_snr": True}, ["scheduler_config.json", "prediction_type must be"]),
+    ],
+)
+def test_a_configuration_that_cannot_be_run_is_refused(tiny_copy, file, changes, words):
+    edit(tiny_copy / file, **changes)
+    sentence = refusal(lambda: load_model(tiny_copy, "cpu"))
+    assert tiny_copy.name in sentence
+    for word in words:
+        assert word in sentence
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["ScoreSdeVeScheduler", "KarrasVeScheduler", "FlowMatchEulerDiscreteScheduler"]
+)
+def test_a_scheduler_without_betas_is_refused(tiny_copy, scheduler):
+    edit(tiny_copy / SCHEDULER, "beta_schedule", "trained_betas", _class_name=scheduler)
+    assert f"{scheduler}, which has no beta schedule" in refusal(lambda: load_model(tiny_copy, "cpu"))
+
+
+def test_a_part_that_the_pipeline_leaves_empty_is_no_latent_space(tiny_copy):
+    edit(tiny_copy / INDEX, vqvae=[None, None])
+    assert load_model(tiny_copy, "cpu").image_shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("text", ["", '{"sample_size": 8', "[1, 2]", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("file", [NETWORK, SCHEDULER, INDEX])
+def test_damaged_json_is_refused(tiny_copy, file, text):
+    (tiny_copy / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    sentence = refusal(lambda: load_model(tiny_copy, "cpu"))
+    assert Path(file).name in sentence
+    assert "fetch or save the model again" in sentence
+
+
+def test_another_librarys_config_is_refused(tiny_copy):
+    (tiny_copy / NETWORK).write_text('{"model_type": "bert", "hidden_size": 768}')
+    assert "another kind" in refusal(lambda: load_model(tiny_copy, "cpu"))
+
+
+def test_a_missing_schedule_is_refused(tiny_copy):
+    (tiny_copy / SCHEDULER).unlink()
+    assert "add that file" in refusal(lambda: load_model(tiny_copy, "cpu"))
+
+
+def test_missing_weights_are_refused_and_a_variant_is_named(tiny_copy):
+    weights = tiny_copy / "unet" / WEIGHTS
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    sentence = refusal(lambda: load_model(tiny_copy, "cpu"))
+    assert "has no diffusion_pytorch_model.safetensors" in sentence
+    assert "diffusion_pytorch_model.fp16.safetensors" in sentence
+    weights.with_name("diffusion_pytorch_model.fp16.safetensors").unlink()
+    assert "variant" not in refusal(lambda: load_model(tiny_copy, "cpu"))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_truncated_weights_are_refused(tiny_copy, suffix, keep):
+    if suffix == ".bin":
+        save_bin(tiny_copy / "unet")
+    weights = (tiny_copy / "unet" / WEIGHTS).with_suffix(suffix)
+    data = weights.read_bytes()
+    weights.write_bytes(data[: int(keep * len(data))])
+    sentence = refusal(lambda: load_model(tiny_copy, "cpu"))
+    assert weights.name in sentence
+    assert "damaged" in sentence
+    assert "fetch" in sentence
+
+
+class Malicious:
+    """On unpickling, makes the folder it was given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return Path.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda table, file: file.write_bytes(pickle.dumps(table))])
+def test_a_bin_that_would_run_code_is_refused_and_runs_none(tiny_copy, tmp_path, save):
+    marker = tmp_path / "code has run"
+    save_bin(tiny_copy / "unet")
+    file = tiny_copy / "unet" / "diffusion_pytorch_model.bin"
+    table = torch.load(file, weights_only=True) | {"conv_in.bias": Malicious(marker)}
+    save(table, file)
+    sentence = refusal(lambda: load_model(tiny_copy, "cpu"))
+    assert not marker.exists()
+    assert "not opened" in sentence
+    assert "save it as safetensors" in sentence
+    torch.load(file, weights_only=False) if save is torch.save else pickle.loads(file.read_bytes())
+    assert marker.exists()  # it would have
+
+
+def test_a_bin_of_something_else_than_a_table_of_tensors_is_refused(tiny_copy):
+    (tiny_copy / "unet" / WEIGHTS).unlink()
+    torch.save({"epoch": 3}, tiny_copy / "unet" / "diffusion_pytorch_model.bin")
+    assert "not a table of tensors" in refusal(lambda: load_model(tiny_copy, "cpu"))
