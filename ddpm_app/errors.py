@@ -3,13 +3,16 @@
 __all__ = ["UserError", "one_of"]
 
 from collections.abc import Iterable
+from typing import TypeVar
+
+Choice = TypeVar("Choice", bound=str)
 
 
 class UserError(ValueError):
     """Something the user can mend: the message says what was given, what is allowed and what to do."""
 
 
-def one_of(what: str, value: str, allowed: Iterable[str]) -> str:
+def one_of(what: str, value: Choice, allowed: Iterable[str]) -> Choice:
     """`value`, when it is among `allowed`; a UserError that lists the choices otherwise."""
     choices = list(allowed)
     if value not in choices:

@@ -1,4 +1,4 @@
-"""Between files, PIL pictures and uint8 tensors (C, H, W): reading whatever a person gives, and laying out sheets."""
+"""Between files, PIL pictures and uint8 tensors (C, H, W): reading what a person gives, laying out sheets."""
 
 __all__ = [
     "MAX_PIXELS",
@@ -53,8 +53,9 @@ def fit(picture: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
     """A picture of any size and mode as uint8 (C, H, W): centre-cropped, resized, transparency on white."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or more, brought to 8
-        values = np.asarray(picture, dtype=np.float32)
-        picture = Image.fromarray((values * (255 / max(values.max(), 255))).clip(0, 255).astype(np.uint8))
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
+        white = 65535 if picture.mode.startswith("I;16") else max(values.max(), 255)
+        picture = Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -98,7 +99,7 @@ def heat_map(values: Tensor) -> Tensor:
 
 
 def save_png(picture: Image.Image, file: Path, recipe: Mapping[str, Any]) -> Path:
-    """`file`, written as PNG with the recipe that makes the picture again as JSON in its text chunk `recipe`."""
+    """`file`, written as PNG with its recipe as JSON in the text chunk `recipe`."""
     text = PngImagePlugin.PngInfo()
     text.add_text("recipe", json.dumps(recipe))
     picture.save(file, "PNG", pnginfo=text)
@@ -109,8 +110,8 @@ def read_recipe(file: str | Path) -> dict[str, Any]:
     """The recipe that save_png wrote; UserError when the picture carries none."""
     try:
         with Image.open(file) as picture:
-            return json.loads(picture.info["recipe"])
-    except (KeyError, ValueError, OSError, *UNREADABLE) as error:
+            return dict(json.loads(picture.info["recipe"]))
+    except (KeyError, TypeError, ValueError, OSError, SyntaxError, *UNREADABLE) as error:
         raise UserError("the picture carries no recipe; give a PNG that this app made") from error
 
 

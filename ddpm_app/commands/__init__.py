@@ -5,6 +5,7 @@ __all__ = ["main"]
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ddpm_app.commands import bench, evaluate, models, sample, train
 from ddpm_app.errors import UserError
@@ -12,14 +13,19 @@ from ddpm_app.errors import UserError
 COMMANDS = {"sample": sample, "train": train, "evaluate": evaluate, "bench": bench, "models": models}
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse in one line, as every other message about what the user can mend."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 on success, 2 with one line on stderr for what the user can mend."""
-    parser = argparse.ArgumentParser(
-        "python -m ddpm_app", description="The interactive DDPM paper, without a browser."
-    )
+    parser = Parser("python -m ddpm_app", description="The interactive DDPM paper, without a browser.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
-        summary = module.__doc__.splitlines()[0]
+        summary = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(
             name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )

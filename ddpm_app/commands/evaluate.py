@@ -27,17 +27,23 @@ def run(options: argparse.Namespace) -> None:
     if options.num_images < 1:
         raise UserError(f"--num-images must be at least 1; got {options.num_images}")
     engine = Engine(options.device, Path(options.checkpoints))
-    channels, height, width = engine.model(options.model, options.precision).image_shape
+    channels, height, _ = engine.model(options.model, options.precision).image_shape
     pictures, _ = load_images(options.data, height, channels)
     pictures = pictures[: options.num_images]
     started = time.perf_counter()
     for report in negative_log_likelihood(
-        engine, pictures, options.model, options.num_terms, variance_type=options.variance, seed=options.seed
+        engine,
+        pictures,
+        options.model,
+        options.num_terms,
+        variance_type=options.variance,
+        seed=options.seed,
+        precision=options.precision,
     ):
         progress(report.num_images, len(pictures), started)
     result(
         options,
-        f"{report.bits_per_dim:.3f} +- {report.standard_error:.3f} bits/dim over {report.num_images} pictures: "
+        f"{report.bits_per_dim:.3f} +- {report.standard_error:.3f} bits/dim, {report.num_images} pictures, "
         f"L_T {report.prior_bpd:.2g}, L_1..T-1 {report.vb_bpd:.3f}, L_0 {report.decoder_bpd:.3f} "
         f"({options.num_terms} timesteps each)",
         asdict(report) | {"model": options.model, "data": options.data, "num_terms": options.num_terms},

@@ -4,6 +4,7 @@ __all__ = ["add_model_arguments", "progress", "result"]
 
 import argparse
 import json
+import math
 import sys
 import time
 from typing import Any
@@ -29,5 +30,9 @@ def progress(done: int, total: int, started: float) -> None:
 
 
 def result(options: argparse.Namespace, sentence: str, values: dict[str, Any]) -> None:
-    """The closing sentence, or with --json the values in one line."""
-    print(json.dumps(values) if options.json else sentence)
+    """The closing sentence, or with --json the values in one line, null for a number that is not known."""
+    known = {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in values.items()
+    }
+    print(json.dumps(known, allow_nan=False) if options.json else sentence)

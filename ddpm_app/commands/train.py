@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import MISSING, fields
+from typing import Any
 
 from ddpm_app.commands.report import result
 from ddpm_app.training import TrainingConfig, train
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """One line for each report of the loop."""
     values = {field.name: getattr(options, field.name) for field in fields(TrainingConfig)}
-    config = TrainingConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    config = TrainingConfig(**settings)
     loss = float("nan")
     for at in train(config):
         loss = at.loss

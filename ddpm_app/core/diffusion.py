@@ -1,8 +1,8 @@
 """The chain: q(x_t | x_0), its posterior, and p(x_{t-1} | x_t) from whatever a network predicts.
 
-Timesteps are 0-based: t = 0 leaves the cleanest image, and the alpha-bar before it is 1. A respaced chain keeps
-only some of the trained timesteps; its own places are counted by i, and `timesteps[i]` is what the network is
-told. All tables are float64 and combine in float64; `gather` casts once, at the end.
+Timesteps are 0-based: t = 0 leaves the cleanest image, and the alpha-bar before it is 1. A respaced chain
+keeps only some of the trained timesteps; its own places are counted by i, and `timesteps[i]` is what the
+network is told. All tables are float64 and combine in float64; `gather` casts once, at the end.
 
 Source: Ho, Jain and Abbeel (2020), whose equations are cited by number; others by name.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
 from operator import index
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -53,7 +53,8 @@ def spaced_timesteps(
     T, S = num_train_timesteps, num_inference_steps
     if not 1 <= S <= T:
         raise UserError(
-            f"num_inference_steps must lie in 1..{T}, the length of the chain this model was trained on; got {S}"
+            f"num_inference_steps must lie in 1..{T}, "
+            f"the length of the chain this model was trained on; got {S}"
         )
     one_of("timestep_spacing", spacing, get_args(Spacing))
     if spacing == "leading":
@@ -66,7 +67,7 @@ def spaced_timesteps(
 class GaussianDiffusion:
     """A Gaussian chain of len(betas) steps; `timesteps` names the trained timestep behind each place.
 
-    Raises UserError for betas outside (0, 1], unknown types and timesteps that do not increase within the chain.
+    Raises UserError for betas outside (0, 1], unknown types and chains that cannot be walked.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class GaussianDiffusion:
         return signal * noise - self.gather((1 - self.alphas_cumprod).sqrt(), t, x_0) * x_0
 
     def split_output(self, model_output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The prediction and, where the network gives one, its output for the variance, each shaped like x_t."""
+        """The prediction and, where the network gives one, its output for the variance, shaped like x_t."""
         channels = x_t.shape[1]
         if model_output.shape[1] not in (channels, 2 * channels):
             raise UserError(
@@ -178,10 +179,10 @@ class GaussianDiffusion:
     def respaced(self, timesteps: int | Sequence[int], spacing: Spacing | None = None) -> "GaussianDiffusion":
         """This process seen only at some trained timesteps: a number of steps, or an increasing list of them.
 
-        beta' = 1 - alpha-bar[t] / alpha-bar[t_prev] over the visited timesteps (Nichol and Dhariwal 2021, eq. 19).
+        beta' = 1 - alpha-bar[t] / alpha-bar[t_prev] over those visited (Nichol and Dhariwal 2021, eq. 19).
         """
         base = self.trained
-        if isinstance(timesteps, Integral):
+        if isinstance(timesteps, int | Integral):
             timesteps = spaced_timesteps(len(base), int(timesteps), spacing or self.timestep_spacing)
         visited = [index(t) for t in timesteps]
         increasing = all(earlier < later for earlier, later in pairwise(visited))
@@ -206,12 +207,12 @@ class GaussianDiffusion:
             )
         if self.alphas_cumprod[-1] == 0 and self.prediction_type == "epsilon":
             raise UserError(
-                "with zero terminal SNR nothing of the image is left at the last timestep, so a prediction of "
-                "eps cannot lead back; prediction_type must be v_prediction or sample"
+                "with zero terminal SNR nothing of the image is left at the last timestep, so predicting eps "
+                "cannot lead back; prediction_type must be v_prediction or sample"
             )
 
-    def _like(self, betas: Tensor, **changes) -> "GaussianDiffusion":
-        kept = {
+    def _like(self, betas: Tensor, **changes: Any) -> "GaussianDiffusion":
+        kept: dict[str, Any] = {
             "prediction_type": self.prediction_type,
             "variance_type": self.variance_type,
             "clip_denoised": self.clip_denoised,

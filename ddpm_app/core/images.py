@@ -12,5 +12,5 @@ def from_uint8(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Floats in [-1, 1] as bytes, rounded to the nearest and never truncated; what lies outside is clipped."""
+    """Floats in [-1, 1] as bytes, rounded to the nearest, never truncated; what lies outside is clipped."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -47,7 +47,7 @@ def prior_bpd(diffusion: GaussianDiffusion, x_0: Tensor) -> Tensor:
 def vb_bpd(chain: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
     """One sample of the bound's term at place i (B,) of the chain, for each image (B,).
 
-    It is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) | p(x_{t-1} | x_t)) for i > 0, and L_0 = -log p(x_0 | x_1) at i = 0.
+    It is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) | p(x_{t-1} | x_t)) for i > 0, and -log p(x_0 | x_1) at i = 0.
     """
     x_t = chain.q_sample(x_0, i, noise)
     q = chain.q_posterior(x_0, x_t, i)
@@ -62,13 +62,13 @@ def _bits(nats: Tensor) -> Tensor:
 
 
 def strata(num_places: int, num_terms: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:
-    """Places 1 .. num_places - 1 to measure, as (places drawn, size of their stratum), about `num_terms` in all.
+    """About `num_terms` of the places 1 .. num_places - 1, as (places drawn, size of their stratum).
 
     The terms fall steeply with t, so the strata grow geometrically; two places are drawn from each, without
-    replacement, which gives the sum's standard error. With enough terms every place is drawn.
+    replacement, which gives the sum's standard error. With enough terms every place is drawn, some at a time.
     """
     if num_terms >= num_places - 1:
-        return [(torch.arange(1, num_places), num_places - 1)]
+        return [(places, len(places)) for places in torch.arange(1, num_places).split(16)]
     edges = torch.logspace(0, math.log10(num_places), max(1, num_terms // 2) + 1).round().long().unique()
     sizes = edges.diff().tolist()
     return [
@@ -78,8 +78,8 @@ def strata(num_places: int, num_terms: int, generator: torch.Generator) -> list[
 
 
 def stratified_sum(parts: list[tuple[Tensor, int]]) -> tuple[float, float]:
-    """The estimated sum over all places, and its standard error, from (terms measured, size of their stratum)."""
-    total = sum(size * terms.mean().item() for terms, size in parts)
+    """The sum over all places and its standard error, from (terms measured, size of their stratum)."""
+    total = sum(size * terms.mean().item() for terms, size in parts if size)
     variance = sum(
         size**2 * terms.var().item() / len(terms) * (1 - len(terms) / size)
         for terms, size in parts

@@ -14,7 +14,7 @@ from ddpm_app.core.samplers import Denoiser
 def training_target(
     diffusion: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor
 ) -> Tensor:
-    """What a perfect network of this prediction type returns for x_t, given that it came from x_0 by `noise`."""
+    """What a perfect network of this prediction type returns for the x_t that `noise` makes of x_0."""
     if diffusion.prediction_type == "epsilon":
         return noise
     if diffusion.prediction_type == "sample":
@@ -27,7 +27,7 @@ def training_target(
 def loss_simple(
     diffusion: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, t: Tensor, noise: Tensor
 ) -> Tensor:
-    """L_simple (eq. 14) of each image, (B,): the mean squared error of the prediction, every t weighted alike."""
+    """L_simple (eq. 14) of each image, (B,): the prediction's mean squared error, every t alike."""
     x_t = diffusion.q_sample(x_0, t, noise)
     target = training_target(diffusion, x_0, x_t, t, noise)
     prediction, _ = diffusion.split_output(denoiser(x_t, t).float(), x_t)

@@ -1,7 +1,8 @@
 """Exact denoisers: E[x_0 | x_t] in closed form, as a truth to test against and a model that needs no weights.
 
-For a finite set of images the posterior over them is a softmax of -|x_t - sqrt(alpha-bar) x_i|^2 / (2 (1 - alpha-bar));
-for normal data it is the regression of x_0 on x_t. Both answer as a perfect network of the chain's prediction type would.
+For a finite set of images the posterior over them is a softmax of
+-|x_t - sqrt(alpha-bar) x_i|^2 / (2 (1 - alpha-bar)); for normal data it is the regression of x_0 on x_t. Both
+answer as a perfect network of the chain's prediction type would.
 """
 
 __all__ = ["image_set_denoiser", "normal_denoiser"]

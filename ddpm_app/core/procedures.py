@@ -1,6 +1,6 @@
 """The paper's other uses of the chain: one frozen x_t with many x_0, and interpolation in x_t.
 
-Source: Ho, Jain and Abbeel (2020), sections 4.3 and 4.4; spherical interpolation from Song et al. (2020), eq. 67.
+Source: Ho, Jain and Abbeel (2020), sections 4.3 and 4.4; the sphere from Song et al. (2020), eq. 67.
 """
 
 __all__ = ["lower_part", "mix", "slerp", "through"]

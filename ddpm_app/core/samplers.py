@@ -1,8 +1,8 @@
 """Samplers: one rule for a single reverse step each, and the one loop that walks them down the chain.
 
 A rule sees p(x_{t-1} | x_t) at place i of the chain and returns x_{t-1}; it calls `draw()` for each standard
-normal image it needs and never at the last place. Sources: Ho, Jain and Abbeel (2020), algorithm 2; Song, Meng
-and Ermon (2020), eqs. 12 and 16.
+normal image it needs and never at the last place. Sources: Ho, Jain and Abbeel (2020), algorithm 2; Song,
+Meng and Ermon (2020), eqs. 12 and 16.
 """
 
 __all__ = ["SAMPLERS", "Denoiser", "Rule", "Step", "ddim", "ddpm", "generators", "reverse"]
@@ -79,8 +79,8 @@ def reverse(
 ) -> Iterator[Step]:
     """The reverse process from the chain's last timestep to its first, one Step for each timestep left.
 
-    Image k draws from its own generator, seeded with seeds[k]: x_T first, unless `x_t` (B, C, H, W) at the chain's
-    last timestep is given, then one image of shape (C, H, W) for each noise a rule asks for.
+    Image k draws from its own generator, seeded with seeds[k]: x_T first, unless `x_t` (B, C, H, W) at the
+    chain's last timestep is given, then one image of shape (C, H, W) for each noise a rule asks for.
     """
     if not seeds or (x_t is not None and len(x_t) != len(seeds)):
         raise ValueError(f"one seed an image, and at least one image; got {len(seeds)} seeds")

@@ -32,7 +32,7 @@ class CancelToken:
 
 
 class Gate:
-    """First come, first served: one thread at a time computes, so concurrent runs advance step by step in turn."""
+    """First come, first served: one thread computes at a time, and concurrent runs advance step by step."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

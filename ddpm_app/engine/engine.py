@@ -45,7 +45,8 @@ class Engine:
         self.checkpoints = Path(checkpoints)
         self._gate = Gate()
         self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
-        self._loading = threading.Lock()
+        self._loading = threading.Lock()  # held for as long as a download takes
+        self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
         self._active: set[CancelToken] = set()
 
     @property
@@ -60,13 +61,23 @@ class Engine:
     def model(self, name: str, precision: str = "exact") -> Model:
         """The loaded model; at most three stay in memory, and the one used longest ago leaves first."""
         key = name, precision
+        if known := self._loaded(key):
+            return known
         with self._loading:
-            if key not in self._models:
-                self._models[key] = load_model(name, self.device, precision, checkpoints=self.checkpoints)
-            self._models.move_to_end(key)
-            while len(self._models) > MAX_LOADED_MODELS:
-                self._models.popitem(last=False)
-            return self._models[key]
+            if known := self._loaded(key):  # by whoever loaded before us
+                return known
+            model = load_model(name, self.device, precision, checkpoints=self.checkpoints)
+            with self._remembering:
+                self._models[key] = model
+                while len(self._models) > MAX_LOADED_MODELS:
+                    self._models.popitem(last=False)
+            return model
+
+    def _loaded(self, key: tuple[str, str]) -> Model | None:
+        with self._remembering:
+            if key in self._models:
+                self._models.move_to_end(key)
+            return self._models.get(key)
 
     def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""
@@ -95,7 +106,7 @@ class Engine:
             self._active.discard(token)
 
     def _steered(self, request: SampleRequest | LikelihoodRequest, token: CancelToken) -> Model:
-        """The request's model, whose denoiser takes its turn on the device and stops when the token is set."""
+        """The request's model, whose denoiser waits for its turn and stops when the token is set."""
         model = self.model(request.model, request.precision)
         return replace(model, denoiser=self._taking_turns(model.denoiser, token))
 

@@ -47,8 +47,8 @@ class Frame:
 class LikelihoodReport:
     """The bound on one picture so far, in bits per dimension.
 
-    `terms` are the measured L_{t-1} and L_0 by `timesteps`, (K,); `vb_bpd` estimates the sum over the whole chain
-    from them, with its standard error, which is 0 when no timestep is left out.
+    `terms` are the measured L_{t-1} and L_0 by `timesteps`, (K,); `vb_bpd` estimates the sum over the whole
+    chain from them, with its standard error, which is 0 when no timestep is left out.
     """
 
     step: int

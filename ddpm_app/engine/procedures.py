@@ -4,6 +4,7 @@ __all__ = ["forward", "interpolate", "interpolate_latents", "likelihood", "sampl
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.images import from_uint8, to_uint8
 from ddpm_app.core.likelihood import prior_bpd, strata, stratified_sum, vb_bpd
 from ddpm_app.core.procedures import lower_part, mix, slerp, through
-from ddpm_app.core.samplers import SAMPLERS, Rule, Step, generators, reverse
+from ddpm_app.core.samplers import SAMPLERS, Rule, Step, ddim, generators, reverse
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine.frames import Frame, LikelihoodReport
 from ddpm_app.engine.requests import (
@@ -43,9 +44,7 @@ def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
     if request.picture is None:
         done = len(chain) - len(lower)
         x_t = _prior(request.seed, model)
-        for step in _reverse(chain, request, model, [request.seed]):
-            if step.t <= t:
-                break
+        for step in islice(_reverse(chain, request, model, [request.seed]), done):
             x_t = step.x_t
             yield Frame(len(chain) - step.remaining, len(chain), step.t, step.x_t, step.pred_x0)
     else:
@@ -58,11 +57,11 @@ def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
 
 
 def interpolate(request: InterpolateRequest, model: Model) -> Iterator[Frame]:
-    """Both pictures noised to x_t, mixed there and denoised (section 4.4); 0 steps mix the pixels themselves."""
+    """Both pictures noised to x_t, mixed there and denoised (section 4.4); 0 steps mix the pixels."""
     ends = [_fitting(picture, model) for picture in (request.picture_a, request.picture_b)]
     weights = torch.linspace(0, 1, request.num_images)
     if request.diffusion_steps == 0:
-        mixed = mix(*ends, weights)
+        mixed = mix(ends[0], ends[1], weights)
         yield Frame(1, 1, 0, mixed, mixed, torch.stack(ends))
         return
     t = _index(request.diffusion_steps, model.diffusion)
@@ -70,7 +69,7 @@ def interpolate(request: InterpolateRequest, model: Model) -> Iterator[Frame]:
     seeds = [request.seed, request.seed if request.shared_noise else request.seed + 1]
     noised = [_noised(end, t, model.diffusion, seed)[0] for end, seed in zip(ends, seeds, strict=True)]
     same_noise = [request.seed + 2] * request.num_images
-    steps = _reverse(chain, request, model, same_noise, x_t=mix(*noised, weights))
+    steps = _reverse(chain, request, model, same_noise, x_t=mix(noised[0], noised[1], weights))
     yield from frames(steps, len(chain), shared=torch.stack(noised))
 
 
@@ -78,8 +77,9 @@ def interpolate_latents(request: SlerpRequest, model: Model) -> Iterator[Frame]:
     """The great circle between two x_T, each denoised (Song et al. 2020, section 5.3)."""
     ends = [_prior(seed, model)[0] for seed in (request.seed, request.other_seed)]
     chain = chain_of(request, model)
-    x_t = slerp(*ends, torch.linspace(0, 1, request.num_images))
-    same_noise = [request.seed] * request.num_images
+    x_t = slerp(ends[0], ends[1], torch.linspace(0, 1, request.num_images))
+    apart = max(request.seed, request.other_seed) + 1  # a seed whose noise is in neither end
+    same_noise = [apart] * request.num_images
     steps = _reverse(chain, request, model, same_noise, x_t=x_t)
     yield from frames(steps, len(chain), shared=torch.stack(ends))
 
@@ -136,8 +136,7 @@ def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
 
 def rule_of(request: SampleRequest) -> Rule:
     """The request's sampler with its eta, where it has one."""
-    rule = SAMPLERS[request.sampler]
-    return partial(rule, eta=request.eta) if request.sampler == "ddim" else rule
+    return partial(ddim, eta=request.eta) if request.sampler == "ddim" else SAMPLERS[request.sampler]
 
 
 def frames(

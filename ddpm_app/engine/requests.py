@@ -1,4 +1,4 @@
-"""What a user can ask for, validated once and frozen. Limits that hang on the model are checked when it is loaded."""
+"""What a user can ask for, validated once and frozen; what hangs on the model is checked at its loading."""
 
 __all__ = [
     "AUTO",
@@ -12,10 +12,11 @@ __all__ = [
     "StochasticRequest",
 ]
 
-import math
 from dataclasses import dataclass, field, fields
-from typing import get_args
+from reprlib import repr as shortened
+from typing import Any, get_args
 
+import torch
 from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing, VarianceType
@@ -32,20 +33,24 @@ PRECISIONS = ("exact", "fast")
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
-    """`value` as an int within low..high; UserError otherwise, for a number that is not finite or whole too."""
-    allowed = f"{name} must be a whole number in {low}..{high}; got {value!r}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(allowed)
-    if value != int(value) or not low <= value <= high:
-        raise UserError(allowed)
+    """`value` as an int within low..high; UserError for any other, not finite or not whole too."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high or value % 1:
+        raise UserError(f"{name} must be a whole number in {low}..{high}; got {shortened(value)}")
     return int(value)
 
 
 def real(name: str, value: object, low: float, high: float) -> float:
     """`value` as a finite float within low..high; UserError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UserError(f"{name} must be a number in {low:g}..{high:g}; got {value!r}")
+        raise UserError(f"{name} must be a number in {low:g}..{high:g}; got {shortened(value)}")
     return float(value)
+
+
+def picture(name: str, value: object) -> None:
+    """UserError unless `value` is a picture as the engine takes it, of whatever size."""
+    if not isinstance(value, Tensor) or value.dtype != torch.uint8 or value.ndim != 3:
+        given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else shortened(value)
+        raise UserError(f"{name} must be a picture, a uint8 tensor (C, H, W); got {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,7 @@ class SampleRequest:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
-            raise UserError(f"model must be a name, a folder or owner/repo; got {self.model!r}")
+            raise UserError(f"model must be a name, a folder or owner/repo; got {shortened(self.model)}")
         one_of("sampler", self.sampler, SAMPLERS)
         one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
         one_of("timestep_spacing", self.timestep_spacing, [AUTO, *get_args(Spacing)])
@@ -79,7 +84,7 @@ class SampleRequest:
         """The seed of each image."""
         return [(self.seed + k) % (MAX_SEED + 1) for k in range(self.num_images)]
 
-    def recipe(self) -> dict[str, str | int | float]:
+    def recipe(self) -> dict[str, Any]:
         """The settings that make these images again: every field but pictures."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("recipe", True)}
 
@@ -96,7 +101,7 @@ def picture_field():
 class StochasticRequest(SampleRequest):
     """Many x_0 from one frozen x_t (figure 7), after `diffusion_steps` steps: the paper's t, our t + 1.
 
-    x_t comes from the chain of `seed`, or from `picture` noised with that seed; continuation k has seed + 1 + k.
+    x_t comes from the chain of `seed`, or from `picture` noised by it; continuation k has seed + 1 + k.
     """
 
     sampler: str = "ddpm"
@@ -107,13 +112,15 @@ class StochasticRequest(SampleRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 1, MAX_STEPS))
+        if self.picture is not None:
+            picture("picture", self.picture)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolateRequest(SampleRequest):
-    """Two pictures noised by `diffusion_steps` steps, mixed and denoised (figure 8): `num_images` lambdas in 0..1.
+    """Two pictures noised, mixed and denoised (figure 8), for `num_images` lambdas in 0..1.
 
-    The noise of the two ends is the same with `shared_noise`; that of the reverse steps is the same for all lambdas.
+    The noise of both ends is the same with `shared_noise`; that of the reverse steps is, for all lambdas.
     """
 
     sampler: str = "ddpm"
@@ -127,11 +134,15 @@ class InterpolateRequest(SampleRequest):
         super().__post_init__()
         self._set("num_images", whole("num_images", self.num_images, 2, MAX_IMAGES))
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 0, MAX_STEPS))
+        if not isinstance(self.shared_noise, bool):
+            raise UserError(f"shared_noise must be True or False; got {shortened(self.shared_noise)}")
+        picture("picture_a", self.picture_a)
+        picture("picture_b", self.picture_b)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlerpRequest(SampleRequest):
-    """Images along the great circle between the x_T of `seed` and of `other_seed` (Song et al. 2020, figure 6)."""
+    """Images along the great circle between the x_T of two seeds (Song et al. 2020, figure 6)."""
 
     num_images: int = 11
     other_seed: int = 1
@@ -144,7 +155,7 @@ class SlerpRequest(SampleRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardRequest:
-    """One picture noised to each of `diffusion_steps` along a schedule of 1000 steps, always by the same noise."""
+    """One picture noised to each of `diffusion_steps` of a schedule's 1000, always by the same noise."""
 
     picture: Tensor = picture_field()
     schedule: str = "linear"
@@ -152,7 +163,12 @@ class ForwardRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        picture("picture", self.picture)
         one_of("schedule", self.schedule, SCHEDULES)
+        if not isinstance(self.diffusion_steps, list | tuple) or not self.diffusion_steps:
+            raise UserError(
+                f"diffusion_steps must list whole numbers in 0..1000; got {shortened(self.diffusion_steps)}"
+            )
         steps = tuple(whole("diffusion_steps", step, 0, 1000) for step in self.diffusion_steps)
         object.__setattr__(self, "diffusion_steps", steps)
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
@@ -160,7 +176,7 @@ class ForwardRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodRequest:
-    """The variational bound on one picture, from `num_terms` evenly spread timesteps of the whole chain."""
+    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0."""
 
     picture: Tensor = picture_field()
     model: str = DEFAULT_MODEL
@@ -170,6 +186,7 @@ class LikelihoodRequest:
     precision: str = "exact"
 
     def __post_init__(self) -> None:
+        picture("picture", self.picture)
         one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
         one_of("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))

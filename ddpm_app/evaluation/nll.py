@@ -31,12 +31,18 @@ def negative_log_likelihood(
     *,
     variance_type: str = "auto",
     seed: int = 0,
+    precision: str = "exact",
 ) -> Iterator[NllReport]:
     """One report after each of the pictures uint8 (N, C, H, W), each measured at `num_terms` timesteps."""
     reports: list[LikelihoodReport] = []
     for place, picture in enumerate(pictures):
         request = LikelihoodRequest(
-            model=model, picture=picture, num_terms=num_terms, variance_type=variance_type, seed=seed + place
+            model=model,
+            picture=picture,
+            num_terms=num_terms,
+            variance_type=variance_type,
+            seed=seed + place,
+            precision=precision,
         )
         *_, last = engine.likelihood(request)
         reports.append(last)

@@ -14,11 +14,12 @@ from ddpm_app.core.samplers import generators
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.models.catalogue import locate
+from ddpm_app.models.exact import EXACT_MODELS
 
 
 @dataclass(frozen=True)
 class SpeedReport:
-    """Medians over the rounds in seconds; `ratio` is the median of diffusers' time over ours, round by round."""
+    """Medians over the rounds in seconds; `ratio` is diffusers' time over ours, round by round."""
 
     num_images: int
     num_inference_steps: int
@@ -31,14 +32,22 @@ class SpeedReport:
 def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int = 3) -> SpeedReport:
     """Both sides warmed up, then timed in turn.
 
-    Both visit the leading timesteps: with trailing ones diffusers adds noise after its last step. The number of
-    steps should divide T, or diffusers starts below T - 1.
+    Both visit the leading timesteps: with trailing ones diffusers adds noise after its last step. UserError
+    for a number of steps that does not divide T, where the two visit different timesteps, and for a model
+    without weights.
     """
     from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
 
     if request.sampler not in ("ddpm", "ddim"):
         raise UserError("diffusers' pipelines sample with ddpm or ddim; choose one of them")
     model = engine.model(request.model, request.precision)
+    if request.model in EXACT_MODELS:
+        raise UserError(f"{request.model} has no weights that diffusers could load; choose another model")
+    if len(model.diffusion) % request.num_inference_steps:
+        raise UserError(
+            f"num_inference_steps must divide {len(model.diffusion)}, the length of this model's chain, "
+            f"since diffusers visits other timesteps otherwise; got {request.num_inference_steps}"
+        )
     request = replace(request, timestep_spacing="leading")
     pipeline = DDPMPipeline.from_pretrained(locate(request.model, engine.checkpoints)).to(model.device)
     config = pipeline.scheduler.config

@@ -5,6 +5,7 @@ __all__ = ["load_state", "save_pipeline", "save_state"]
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,8 @@ SCHEDULE_NAMES = {
     "cosine": "squaredcos_cap_v2",
     "sigmoid": "sigmoid",
 }
+# what the weights were learned for, which a resumed run must not change
+PROCESS = ("schedule", "num_train_timesteps", "prediction_type")
 
 
 def save_state(out: Path, network, ema, optimizer, step: int) -> None:
@@ -35,11 +38,24 @@ def save_state(out: Path, network, ema, optimizer, step: int) -> None:
     os.replace(partial, out / STATE)
 
 
-def load_state(out: Path, network, ema, optimizer) -> int:
-    """The number of steps already done, after restoring what save_state wrote; 0 where there is nothing."""
+def load_state(out: Path, network, ema, optimizer, config) -> int:
+    """The number of steps already done, after restoring what save_state wrote; 0 where there is nothing.
+
+    Raises UserError when the run there was of another network or process, or its state is damaged.
+    """
     if not (out / STATE).exists():
         return 0
-    state = torch.load(out / STATE, weights_only=True, map_location="cpu")
+    before = json.loads((out / SETTINGS).read_text()) if (out / SETTINGS).exists() else {}
+    for name in PROCESS:
+        if name in before and before[name] != getattr(config, name):
+            raise UserError(
+                f"{out} holds a run with {name} {before[name]}, which cannot go on with "
+                f"{getattr(config, name)}; give another --out or remove the folder"
+            )
+    try:
+        state = torch.load(out / STATE, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged bytes raise anything from KeyError to UnpicklingError
+        raise UserError(f"{out / STATE} is damaged; remove it to begin again") from error
     try:
         network.load_state_dict(state["network"])
     except RuntimeError as error:
@@ -52,7 +68,7 @@ def load_state(out: Path, network, ema, optimizer) -> int:
 
 
 def save_pipeline(out: Path, network, config, settings: dict) -> None:
-    """A folder that DDPMPipeline.from_pretrained loads: the network in half precision, scheduler, settings."""
+    """A folder that DDPMPipeline.from_pretrained loads: network in half precision, scheduler, settings."""
     from diffusers import DDPMPipeline, DDPMScheduler
 
     scheduler = DDPMScheduler(
@@ -68,5 +84,6 @@ def save_pipeline(out: Path, network, config, settings: dict) -> None:
     )
     half = type(network).from_config(network.config)
     half.load_state_dict(network.state_dict())
-    DDPMPipeline(half.half(), scheduler).save_pretrained(out)
+    pipeline: Any = DDPMPipeline(half.half(), scheduler)
+    pipeline.save_pretrained(out)
     (out / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A data set as one uint8 tensor (N, C, H, W), from a folder of pictures or a parquet file of encoded ones."""
+"""A data set as one uint8 tensor (N, C, H, W), from a folder of pictures or a parquet file."""
 
 __all__ = ["epoch_order", "load_images"]
 
@@ -35,7 +35,7 @@ def load_images(source: str | Path, size: int, channels: int) -> tuple[Tensor, i
         try:
             with Image.open(file) as picture:
                 images.append(fit(picture, (size, size), channels))
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             unreadable += 1
     if not images:
         raise UserError(
@@ -52,9 +52,13 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
 def _parquet_pictures(file: Path) -> Iterator[io.BytesIO]:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.ParquetFile(file)
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{str(file)!r} is not a whole parquet file; fetch it again") from error
     if "image" not in table.schema_arrow.names:
         raise UserError(f"{str(file)!r} has no column `image`; its columns are {table.schema_arrow.names}")
     for batch in table.iter_batches(columns=["image"]):
         for cell in batch.column("image").to_pylist():
-            yield io.BytesIO(cell["bytes"] if isinstance(cell, dict) else cell)
+            encoded = cell.get("bytes") if isinstance(cell, dict) else cell
+            yield io.BytesIO(encoded if isinstance(encoded, bytes) else b"")  # nothing else is a picture

@@ -1,4 +1,4 @@
-"""The training loop (algorithm 1 of the DDPM paper): L_simple, Adam, an exponential moving average of the weights.
+"""The training loop (algorithm 1 of the DDPM paper): L_simple, Adam, averaged weights.
 
 Everything random in step k follows from (seed, k) alone, so a resumed run goes on exactly where it stopped.
 """
@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.diffusion import GaussianDiffusion, PredictionType
 from ddpm_app.core.images import from_uint8
 from ddpm_app.core.losses import loss_simple
 from ddpm_app.core.schedules import SCHEDULES
@@ -53,14 +54,23 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("prediction_type", self.prediction_type, get_args(PredictionType))
+        one_of("variance_type", self.variance_type, ["fixed_small", "fixed_large"])
+        if self.channels not in (1, 3):
+            raise UserError(f"channels must be 1 or 3; got {self.channels}")
+        if not self.block_out_channels or any(width < 1 or width % 32 for width in self.block_out_channels):
+            raise UserError(f"block_out_channels must be multiples of 32; got {self.block_out_channels}")
         shrink = 2 ** (len(self.block_out_channels) - 1)
         if self.image_size % shrink:
             raise UserError(
                 f"image_size must be a multiple of {shrink} for this network; got {self.image_size}"
             )
-        for name in ("num_steps", "batch_size", "save_every", "num_train_timesteps"):
+        for name in ("image_size", "num_steps", "batch_size", "save_every", "num_train_timesteps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "final_learning_rate", "ema_decay", "dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} must be a number in 0..1; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -87,10 +97,11 @@ def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50
         accelerator.print(f"{unreadable} files could not be read as pictures and are left out")
     betas = SCHEDULES[config.schedule](config.num_train_timesteps)
     diffusion = GaussianDiffusion(betas, config.prediction_type, config.variance_type)  # type: ignore[arg-type]
-    unet = build_unet(config)
+    with global_randomness(config.seed):
+        unet = build_unet(config)
     ema = EMAModel(unet.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     optimizer = torch.optim.Adam(unet.parameters(), lr=config.learning_rate)
-    step = load_state(Path(config.out), unet, ema, optimizer) if resume else 0
+    step = load_state(Path(config.out), unet, ema, optimizer, config) if resume else 0
     unet, optimizer = accelerator.prepare(unet, optimizer)
     ema.to(accelerator.device)
 
@@ -99,7 +110,7 @@ def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         x_0, t, noise = (value.to(accelerator.device) for value in training_batch(config, pixels, step))
-        with accelerator.autocast():
+        with accelerator.autocast(), global_randomness(config.seed + 1_000_003 * (step + 1)):
             loss = loss_simple(diffusion, lambda x_t, t: unet(x_t, t).sample, x_0, t, noise).mean()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), config.max_grad_norm)
@@ -108,20 +119,23 @@ def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50
         ema.step(unet.parameters())
         losses.append(loss.detach())
         step += 1
-        if step % report_every == 0 or step == config.num_steps:
+        reporting = step % report_every == 0 or step == config.num_steps
+        saving = step % config.save_every == 0 or step == config.num_steps
+        if reporting or saving:
             mean = torch.stack(losses).mean().item()
-            if not math.isfinite(mean):
+            if not math.isfinite(mean):  # before it is saved, so that the last state on disk is a good one
                 raise UserError(
                     f"the loss is no longer a number at step {step}; lower learning_rate and resume"
                 )
-            rate = len(losses) * config.batch_size / (time.perf_counter() - since)
-            yield Progress(step, config.num_steps, mean, rate)
-            losses, since = [], time.perf_counter()
-        if step % config.save_every == 0 or step == config.num_steps:
+        if saving:
             network = accelerator.unwrap_model(unet)
             save_state(Path(config.out), network, ema, optimizer, step)
             with averaged_weights(ema, network):
                 save_pipeline(Path(config.out), network, config, asdict(config) | {"steps_done": step})
+        if reporting:
+            rate = len(losses) * config.batch_size / (time.perf_counter() - since)
+            yield Progress(step, config.num_steps, mean, rate)
+            losses, since = [], time.perf_counter()
 
 
 def build_unet(config: TrainingConfig):
@@ -130,11 +144,10 @@ def build_unet(config: TrainingConfig):
 
     depth = len(config.block_out_channels)
     attends = [config.image_size // 2**level in config.attention_resolutions for level in range(depth)]
-    learned = config.variance_type in ("learned", "learned_range")
     return UNet2DModel(
         sample_size=config.image_size,
         in_channels=config.channels,
-        out_channels=config.channels * (2 if learned else 1),
+        out_channels=config.channels,
         block_out_channels=config.block_out_channels,
         layers_per_block=config.layers_per_block,
         down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
@@ -174,6 +187,14 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 @contextlib.contextmanager
+def global_randomness(seed: int) -> Iterator[None]:
+    """Within the block torch's global generators, which initial weights and dropout use, start at `seed`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
 def averaged_weights(ema, network) -> Iterator[None]:
     """Within the block `network` has the averaged weights."""
     ema.store(network.parameters())
@@ -185,7 +206,7 @@ def averaged_weights(ema, network) -> Iterator[None]:
 
 
 def _fast_precision() -> str:
-    """bf16 where the processor computes in it, otherwise full precision: emulated, it is many times slower."""
+    """bf16 where the processor computes in it, else full precision: emulated, it is many times slower."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"

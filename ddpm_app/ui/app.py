@@ -8,10 +8,11 @@ from pathlib import Path
 import gradio as gr
 
 from ddpm_app.engine import Engine
+from ddpm_app.errors import UserError
 from ddpm_app.models import DEFAULT_MODEL, HUB_MODELS
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.results import Results
-from ddpm_app.ui.sessions import Sessions, spoken
+from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import forward, interpolate, likelihood, progressive, sample, stochastic
 from ddpm_app.ui.theme import THEME
 
@@ -96,9 +97,11 @@ def sending(tab: str) -> Callable:
 def describing(engine: Engine) -> Callable:
     """A handler that loads the chosen model and says what it is."""
 
-    @spoken
     def describe(name: str) -> str:
-        model = engine.model(name)
+        try:
+            model = engine.model(name)
+        except UserError as error:
+            return f"**This model cannot be used:** {error}"
         channels, height, width = model.image_shape
         size = f"{model.num_parameters / 1e6:.1f}M parameters" if model.num_parameters else "no parameters"
         parts = [
@@ -130,6 +133,7 @@ def launch_options() -> dict:
         "css_paths": [Path(__file__).with_name("style.css")],
         "footer_links": ["api", "settings"],
         "max_file_size": "20mb",
+        "show_error": True,  # what Gradio itself refuses is then said in words
         "run_history": False,
         "enable_monitoring": False,
     }

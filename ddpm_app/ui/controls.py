@@ -1,4 +1,4 @@
-"""The widgets that several tabs share: how to walk the chain, the seed with its dice, a picture from the visitor."""
+"""The widgets that several tabs share: how to walk the chain, the seed, a picture from the visitor."""
 
 __all__ = [
     "ChainControls",
@@ -8,11 +8,11 @@ __all__ = [
     "own_or_given",
     "picture_input",
     "run_buttons",
+    "spans_chain",
 ]
 
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import gradio as gr
@@ -21,6 +21,7 @@ from torch import Tensor
 from ddpm_app.core.diffusion import Spacing
 from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.engine import CancelToken, Engine, SampleRequest
+from ddpm_app.errors import UserError
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.sessions import Sessions
@@ -69,11 +70,12 @@ class ChainControls:
         ]
 
 
-def chain_controls(sampler: str, num_inference_steps: int, seed: int = 7) -> ChainControls:
+def chain_controls(shared: Shared, sampler: str, num_inference_steps: int, seed: int = 7) -> ChainControls:
     """Sampler, steps, eta or variance, seed with a dice, and two finer settings folded away."""
     choices = [(SAMPLER_LABELS.get(name, name), name) for name in SAMPLERS]
     chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
-    steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
+    reverse_steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
+    steps = spans_chain(shared, reverse_steps)
     eta = gr.Slider(
         0,
         1,
@@ -107,6 +109,19 @@ def chain_controls(sampler: str, num_inference_steps: int, seed: int = 7) -> Cha
     return ChainControls(chosen, steps, eta, variance, number, spacing, precision)
 
 
+def spans_chain(shared: Shared, slider: gr.Slider) -> gr.Slider:
+    """The slider over timesteps, which follows the length of the chosen model's chain."""
+
+    def follow(name: str) -> dict:
+        try:
+            return gr.update(maximum=len(shared.engine.model(name).diffusion))
+        except UserError:  # said once, where the model is described
+            return gr.skip()
+
+    shared.model.change(follow, shared.model, slider, show_progress="hidden", api_visibility="private")
+    return slider
+
+
 def explain(about: str) -> None:
     """What a tab shows, in two sentences and its equation."""
     delimiters: list[dict] = [
@@ -130,13 +145,23 @@ def run_buttons(shared: Shared, tab: str, label: str) -> gr.Button:
 
 
 def picture_input(label: str, value: str | None = None) -> gr.Image:
-    """A picture from the visitor, handed on as a file: `read_picture` opens it, safely and with its own words."""
+    """A picture from the visitor, handed on as a file that `read_picture` opens, with its own words."""
     image = gr.Image(
-        value, type="filepath", image_mode=None, format="png", label=label, height=180, elem_classes="pixels"
+        value,
+        type="filepath",
+        sources=["upload", "clipboard"],
+        image_mode=None,
+        format="png",
+        label=label,
+        height=180,
+        elem_classes=["pixels", "picture"],
     )
     decode = image.preprocess
-    # Gradio would open the file here and answer a text file or a bomb with no sentence at all
-    image.preprocess = lambda payload: payload.path if payload and payload.path else decode(payload)
+    # Gradio would open the file here and answer a text file or a bomb with no sentence at all; a handler must
+    # answer this component with values, since an update (gr.skip too) would make it anew without this line
+    image.preprocess = (  # type: ignore[method-assign]
+        lambda payload: payload.path if payload and payload.path else decode(payload)
+    )
     return image
 
 
@@ -150,8 +175,9 @@ def examples(shared: Shared) -> list[str]:
 def own_or_given(
     shared: Shared, model: str, files: list[str | None], seed: int, token: CancelToken
 ) -> list[Tensor]:
-    """The pictures in `files`, uint8 (C, H, W) as the model takes them; where there is none, one of its own."""
-    given = [file and read_picture(Path(file), shared.engine.model(model).image_shape) for file in files]
+    """The pictures in `files`, uint8 (C, H, W) as the model takes them; for None, one of its own."""
+    image_shape = shared.engine.model(model).image_shape
+    given = [read_picture(file, image_shape) if file else None for file in files]
     missing = sum(picture is None for picture in given)
     if missing:
         request = SampleRequest(model=model, num_images=missing, seed=seed)

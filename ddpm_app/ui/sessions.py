@@ -28,7 +28,7 @@ class Sessions:
 
     @contextmanager
     def run(self, request: gr.Request, tab: str) -> Iterator[CancelToken]:
-        """A token for a run in this visitor's tab, which ends the run before it; being stopped is no error."""
+        """A token for a run in this visitor's tab, which ends the one before; being stopped is no error."""
         key, token = (_visitor(request), tab), CancelToken()
         with self._lock:
             before = self._tokens.get(key)
@@ -66,6 +66,10 @@ class Clock:
         self._started = time.perf_counter()
         self._shown = 0.0
         self._step = self._num_steps = 0
+
+    def start(self) -> None:
+        """Counts from now: the model is loaded."""
+        self._started = time.perf_counter()
 
     def due(self, step: int, num_steps: int) -> bool:
         """Whether to show this step: by time, not by steps, and always the last."""

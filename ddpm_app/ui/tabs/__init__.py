@@ -1,1 +1,1 @@
-"""One module a tab: build() lays it out, thin handlers turn values into a request and frames into pictures."""
+"""One module a tab: build() lays it out, thin handlers turn values into requests, frames into pictures."""

@@ -4,25 +4,24 @@ __all__ = ["build"]
 
 import gradio as gr
 import pandas as pd
-from PIL import Image
 
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest
-from ddpm_app.pictures import sheet
+from ddpm_app.pictures import sheet, to_picture
 from ddpm_app.ui.controls import Shared, examples, explain, own_or_given, picture_input
 from ddpm_app.ui.results import crisp
 from ddpm_app.ui.sessions import bar, spoken
 
-ABOUT = r"""Noise is added in one stroke: any $x_t$ follows from $x_0$ directly, since sums of normal noise are
-normal. Drag $t$, and compare how four schedules spread the same task over 1000 steps.
+ABOUT = r"""Noise is added in one stroke: any $x_t$ follows from $x_0$ directly, since sums of normal noise
+are normal. Drag $t$, and compare how four schedules spread the same task over 1000 steps.
 
 $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon$$"""
 QUANTITIES = {
-    "log10 beta": "Variance added, β",
-    "alpha-bar": "Share of the picture left, ᾱ",
+    "log10 β": "Variance added, β",
+    "ᾱ": "Share of the picture left, ᾱ",
     "log10 SNR": "Signal-to-noise ratio",
-    "log10 posterior variance": "Posterior variance, β̃",
+    "log10 β̃": "Posterior variance, β̃",
 }
 
 
@@ -32,26 +31,27 @@ def build(shared: Shared) -> gr.Image:
     @spoken
     def forward(
         model: str,
+        diffusion_steps: int,
+        schedule: str,
+        seed: int,
+        request: gr.Request,
         picture: str | None = None,
-        diffusion_steps: int = 250,
-        schedule: str = "linear",
-        seed: int = 7,
-        request: gr.Request = None,  # type: ignore[assignment]
-    ) -> tuple[Image.Image, Image.Image, str]:
-        """A picture noised to t, the same picture along the whole chain, and the numbers at t."""
+    ) -> tuple:
+        """A picture noised to t, the same along the whole chain, the numbers at t, and the picture itself."""
+        shown: tuple = *(gr.skip(),) * 3, picture
         with shared.sessions.run(request, "forward") as token:
             (x_0,) = own_or_given(shared, model, [picture], seed, token)
-            at_t = ForwardRequest(
+            here = ForwardRequest(
                 picture=x_0, schedule=schedule, diffusion_steps=(0, diffusion_steps), seed=seed
             )
             whole = ForwardRequest(picture=x_0, schedule=schedule, seed=seed)
-            strip = sheet(shared.engine.forward(whole), columns=len(whole.diffusion_steps))
-            return (
-                sheet(shared.engine.forward(at_t), columns=2),
-                strip,
-                numbers(schedule, at_t.diffusion_steps[1]),
+            shown = (
+                sheet(shared.engine.forward(here), columns=2),
+                sheet(shared.engine.forward(whole), columns=len(whole.diffusion_steps)),
+                numbers(schedule, here.diffusion_steps[1]),
+                picture or to_picture(x_0),
             )
-        raise gr.Error("Stopped", print_exception=False)
+        return shown
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
@@ -78,7 +78,7 @@ def build(shared: Shared) -> gr.Image:
                         height=240,
                         min_width=260,
                     )
-    inputs, outputs = [shared.model, picture, steps, schedule, seed], [now, strip, facts]
+    inputs, outputs = [shared.model, steps, schedule, seed, picture], [now, strip, facts, picture]
     start.click(forward, inputs, outputs, api_name="forward", show_progress="hidden", concurrency_id="device")
     for moved in (steps, schedule):
         moved.change(
@@ -110,10 +110,10 @@ def curves(quantity: str) -> pd.DataFrame:
     for name, betas in SCHEDULES.items():
         chain = GaussianDiffusion(betas(1000))
         table = {
-            "log10 beta": chain.betas.log10(),
-            "alpha-bar": chain.alphas_cumprod,
+            "log10 β": chain.betas.log10(),
+            "ᾱ": chain.alphas_cumprod,
             "log10 SNR": chain.snr.log10(),
-            "log10 posterior variance": chain.posterior_variance.log10(),
+            "log10 β̃": chain.posterior_variance.log10(),
         }[quantity]
         rows += [
             {"t": i + 1, quantity: round(table[i].item(), 6), "schedule": name} for i in range(9, 1000, 10)

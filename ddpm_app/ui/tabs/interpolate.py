@@ -19,6 +19,7 @@ from ddpm_app.ui.controls import (
     own_or_given,
     picture_input,
     run_buttons,
+    spans_chain,
 )
 from ddpm_app.ui.results import Results, finished, new_folder, note, preview, results
 from ddpm_app.ui.sessions import Clock, bar, spoken
@@ -42,21 +43,21 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
     @spoken
     def interpolate(
         model: str,
+        kind: str,
+        diffusion_steps: int,
+        num_images: int,
+        shared_noise: bool,
+        other_seed: int,
+        sampler: str,
+        num_inference_steps: int,
+        eta: float,
+        variance_type: str,
+        seed: int,
+        timestep_spacing: str,
+        precision: str,
+        request: gr.Request,
         picture_a: str | None = None,
         picture_b: str | None = None,
-        kind: str = STRIP,
-        diffusion_steps: int = 500,
-        num_images: int = 11,
-        shared_noise: bool = True,
-        other_seed: int = 8,
-        sampler: str = "ddim",
-        num_inference_steps: int = 50,
-        eta: float = 0.0,
-        variance_type: str = "auto",
-        seed: int = 7,
-        timestep_spacing: str = "auto",
-        precision: str = "exact",
-        request: gr.Request = None,  # type: ignore[assignment]
     ) -> Iterator[tuple]:
         """Walks from one picture to another; an empty one is drawn by the model itself."""
         clock = Clock()
@@ -74,6 +75,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         settings = plain.recipe()
         with shared.sessions.run(request, "interpolate") as token:
             yield *note(bar("Loading the model", 0)), gr.skip()
+            num_train_timesteps = len(shared.engine.model(model, precision).diffusion)
+            clock.start()
             if kind == SLERP:
                 rows: list[SampleRequest] = [
                     SlerpRequest(**settings | {"sampler": "ddim"}, other_seed=other_seed)
@@ -89,7 +92,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
                     picture_b=ends[1],
                 )
                 rows = (
-                    grid_rows(first, len(shared.engine.model(model, precision).diffusion))
+                    [replace(first, diffusion_steps=steps) for steps in grid_steps(num_train_timesteps)]
                     if kind == GRID
                     else [first]
                 )
@@ -108,7 +111,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         weights = torch.linspace(0, 1, num_images).tolist()
         captions = [f"λ {weight:.2f}" for weight in weights]
         if kind == GRID:
-            captions = [f"t {row.diffusion_steps} {caption}" for row in rows for caption in captions]
+            steps_of_rows = grid_steps(num_train_timesteps)
+            captions = [f"t {steps} {caption}" for steps in steps_of_rows for caption in captions]
         pictures = [to_picture(image) for image in done[0 if len(done) == 1 else len(done) // 2]]
         animation = save_animation(pictures + pictures[-2:0:-1], new_folder() / "interpolation.gif", 120, 256)
         shown = finished(
@@ -132,11 +136,11 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
                         [[a, b] for a, b in zip(files[::2], files[1::2], strict=False)],
                         [picture_a, picture_b],
                     )
-                steps = gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t")
+                steps = spans_chain(shared, gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t"))
                 shared_noise = gr.Checkbox(True, label="The same noise on both")
             other_seed = gr.Number(8, label="Seed of the other end", precision=0, minimum=0, visible=False)
             num_images = gr.Slider(2, 21, value=11, step=1, label="Values of λ")
-            chain = chain_controls("ddim", 50)
+            chain = chain_controls(shared, "ddim", 50)
         with gr.Column(scale=2, min_width=300):
             shown = results("Source, λ from 0 to 1, source")
             animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
@@ -151,14 +155,14 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         interpolate,
         [
             shared.model,
-            picture_a,
-            picture_b,
             kind,
             steps,
             num_images,
             shared_noise,
             other_seed,
             *chain.inputs,
+            picture_a,
+            picture_b,
         ],
         [*shown.outputs, animation],
         api_name="interpolate",
@@ -168,9 +172,9 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
     return shown, picture_a, picture_b
 
 
-def grid_rows(first: InterpolateRequest, num_train_timesteps: int) -> list[SampleRequest]:
-    """One request for each row of figure 9, its steps scaled to the length of the chain."""
-    return [replace(first, diffusion_steps=row * num_train_timesteps // 1000) for row in GRID_ROWS]
+def grid_steps(num_train_timesteps: int) -> list[int]:
+    """The diffusion steps of figure 9's rows, scaled to the length of the chain."""
+    return [steps * num_train_timesteps // 1000 for steps in GRID_ROWS]
 
 
 def line(clock: Clock, place: int, rows: list[SampleRequest], frame: Frame) -> str:

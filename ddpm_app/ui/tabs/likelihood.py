@@ -32,16 +32,18 @@ def build(shared: Shared) -> gr.Image:
     @spoken
     def likelihood(
         model: str,
+        num_terms: int,
+        variance_type: str,
+        seed: int,
+        request: gr.Request,
         picture: str | None = None,
-        num_terms: int = 50,
-        variance_type: str = "auto",
-        seed: int = 7,
-        request: gr.Request = None,  # type: ignore[assignment]
     ) -> Iterator[tuple]:
         """Measures the bound's terms one by one; the table and the curve grow while it works."""
         clock = Clock()
         with shared.sessions.run(request, "likelihood") as token:
             yield bar("Loading the model", 0), gr.skip(), gr.skip()
+            shared.engine.model(model)
+            clock.start()
             (x_0,) = own_or_given(shared, model, [picture], seed, token)
             wanted = LikelihoodRequest(
                 model=model, picture=x_0, num_terms=num_terms, variance_type=variance_type, seed=seed
@@ -74,7 +76,7 @@ def build(shared: Shared) -> gr.Image:
             )
     start.click(
         likelihood,
-        [shared.model, picture, num_terms, variance, seed],
+        [shared.model, num_terms, variance, seed, picture],
         [status, terms, plot],
         api_name="likelihood",
         show_progress="hidden",

@@ -87,6 +87,8 @@ def build(shared: Shared) -> None:
         skip = (gr.skip(),) * 6
         with shared.sessions.run(request, "progressive") as token:
             yield bar("Loading the model", 0), gr.skip(), *skip
+            shared.engine.model(model, precision)
+            clock.start()
             for frame in shared.engine.run(wanted, token):
                 if kept(frame):
                     stored.append(frame)
@@ -125,7 +127,7 @@ def build(shared: Shared) -> None:
         with gr.Column(scale=1, min_width=280):
             start = run_buttons(shared, "progressive", "Generate")
             num_images = gr.Slider(1, 8, value=4, step=1, label="Images")
-            chain = chain_controls("ddpm", 200)
+            chain = chain_controls(shared, "ddpm", 200)
         with gr.Column(scale=2, min_width=300):
             status = gr.HTML(
                 bar("Press Generate: the whole way from noise to picture is kept here", 0),
@@ -164,7 +166,7 @@ def build(shared: Shared) -> None:
 
 
 def kept(frame: Frame) -> bool:
-    """Whether this frame is among the evenly spread ones that are stored; the first and the last always are."""
+    """Whether this frame is among the evenly spread ones that are stored; the first and last always are."""
     affordable = max(2, min(MAX_FRAMES, MAX_FRAME_BYTES // (2 * frame.x_t.numel())))
     every = max(1, -(-frame.num_steps // (affordable - 1)))
     return frame.step in (1, frame.num_steps) or frame.step % every == 0

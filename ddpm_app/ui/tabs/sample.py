@@ -50,6 +50,8 @@ def build(shared: Shared) -> Results:
         clock = Clock()
         with shared.sessions.run(request, "sample") as token:
             yield note(bar("Loading the model", 0))
+            shared.engine.model(model, precision)
+            clock.start()
             for frame in shared.engine.run(wanted, token):
                 if clock.due(frame.step, frame.num_steps):
                     yield preview(clock.line(), sheet(frame.images))
@@ -65,7 +67,7 @@ def build(shared: Shared) -> Results:
         with gr.Column(scale=1, min_width=280):
             start = run_buttons(shared, "sample", "Generate")
             num_images = gr.Slider(1, 64, value=16, step=1, label="Images")
-            chain = chain_controls("ddim", 50)
+            chain = chain_controls(shared, "ddim", 50)
         with gr.Column(scale=2, min_width=300):
             made_before = shared.engine.checkpoints / DEFAULT_MODEL / "samples.png"
             shown = results(

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from ddpm_app.engine import StochasticRequest
 from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
-from ddpm_app.ui.controls import Shared, chain_controls, examples, explain, picture_input, run_buttons
+from ddpm_app.ui.controls import (
+    Shared,
+    chain_controls,
+    examples,
+    explain,
+    picture_input,
+    run_buttons,
+    spans_chain,
+)
 from ddpm_app.ui.results import Results, crisp, finished, note, preview, results
 from ddpm_app.ui.sessions import Clock, bar, spoken
 
@@ -28,23 +36,24 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
     @spoken
     def stochastic(
         model: str,
+        diffusion_steps: int,
+        num_images: int,
+        sampler: str,
+        num_inference_steps: int,
+        eta: float,
+        variance_type: str,
+        seed: int,
+        timestep_spacing: str,
+        precision: str,
+        request: gr.Request,
         picture: str | None = None,
-        diffusion_steps: int = 750,
-        num_images: int = 8,
-        sampler: str = "ddpm",
-        num_inference_steps: int = 100,
-        eta: float = 0.0,
-        variance_type: str = "auto",
-        seed: int = 7,
-        timestep_spacing: str = "auto",
-        precision: str = "exact",
-        request: gr.Request = None,  # type: ignore[assignment]
     ) -> Iterator[tuple]:
         """Draws many x_0 from one x_t, and shows where they differ."""
         clock = Clock()
         with shared.sessions.run(request, "stochastic") as token:
             yield *note(bar("Loading the model", 0)), gr.skip()
             image_shape = shared.engine.model(model, precision).image_shape
+            clock.start()
             wanted = StochasticRequest(
                 model=model,
                 sampler=sampler,
@@ -82,22 +91,25 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             start = run_buttons(shared, "stochastic", "Continue")
-            steps = gr.Slider(1, 1000, value=750, step=1, label="Frozen at t")
+            steps = spans_chain(shared, gr.Slider(1, 1000, value=750, step=1, label="Frozen at t"))
             presets = gr.Radio(list(PAPER_STEPS), value=750, label="As in the paper", elem_classes="presets")
             picture = picture_input("Picture to noise (empty: a chain from noise)")
             if examples(shared):
                 gr.Examples(examples(shared), picture, label="Examples")
             num_images = gr.Slider(1, 24, value=8, step=1, label="Continuations")
-            chain = chain_controls("ddpm", 100)
+            chain = chain_controls(shared, "ddpm", 100)
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(
                 "Where they differ: standard deviation of each pixel, bright is large", small=True
             )
     presets.input(lambda t: t, presets, steps, queue=False, api_visibility="private")
+    steps.input(
+        lambda t: t if t in PAPER_STEPS else None, steps, presets, queue=False, api_visibility="private"
+    )
     start.click(
         stochastic,
-        [shared.model, picture, steps, num_images, *chain.inputs],
+        [shared.model, steps, num_images, *chain.inputs, picture],
         [*shown.outputs, difference],
         api_name="stochastic",
         show_progress="hidden",

@@ -1,0 +1,173 @@
+"""A visitor's walk through the real page, in headless Chromium."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from ddpm_app.engine import Engine
+from tests.ui.conftest import client, engine, url  # noqa: F401 - the same real server
+
+pytestmark = pytest.mark.browser
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+TABS = ("Sample", "Progressive", "Stochastic x₀", "Interpolate", "Forward", "Likelihood")
+PATIENCE = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium here: install the package chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:  # noqa: F811
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url)
+    expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)
+    yield page
+    page.close()
+    assert errors == []
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).filter(visible=True).click()
+
+
+def fill(page: Page, label: str, value: int) -> None:
+    box = page.get_by_label(f"number input for {label}").filter(visible=True)
+    box.fill(str(value))
+    box.blur()
+
+
+def press(page: Page, button: str) -> None:
+    page.get_by_role("button", name=button, exact=True).filter(visible=True).click()
+
+
+def status(page: Page):
+    return page.locator(".status").filter(visible=True)
+
+
+def sheet_source(page: Page) -> str:
+    return page.locator(".sheet img").filter(visible=True).first.get_attribute("src") or ""
+
+
+def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
+    fill(page, "Reverse steps", 1000)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("left", timeout=PATIENCE)
+    seen = {sheet_source(page)}
+    page.wait_for_function("seen => !seen.includes(document.querySelector('.sheet img').src)", arg=list(seen))
+    seen.add(sheet_source(page))
+    assert len(seen) == 2
+    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    expect(page.locator(".picks img").filter(visible=True)).to_have_count(16)
+
+
+def test_stop_ends_the_run_and_says_so(page: Page, engine: Engine):  # noqa: F811
+    fill(page, "Reverse steps", 1000)
+    fill(page, "Images", 64)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("left", timeout=PATIENCE)
+    press(page, "Stop")
+    expect(status(page)).to_contain_text("Stopped after step", timeout=PATIENCE)
+    assert engine.active_runs == 0
+
+
+def test_closing_the_page_frees_the_device(browser: Browser, url: str, engine: Engine):  # noqa: F811
+    page = browser.new_page()
+    page.goto(url)
+    expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)
+    fill(page, "Reverse steps", 1000)
+    fill(page, "Images", 64)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("left", timeout=PATIENCE)
+    page.close(run_before_unload=False)
+    from tests.ui.test_server import wait_until
+
+    wait_until(lambda: engine.active_runs == 0)
+
+
+def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
+    work = {
+        "Sample": ("Generate", "pictures in"),
+        "Progressive": ("Generate", "frames kept in"),
+        "Stochastic x₀": ("Continue", "continuations of one x_t at t = 750 in"),
+        "Interpolate": ("Interpolate", "Interpolated in"),
+        "Forward": ("Add noise", "SNR"),
+        "Likelihood": ("Measure", "bits/dim in"),
+    }
+    assert tuple(work) == TABS
+    for tab, (button, said) in work.items():
+        open_tab(page, tab)
+        press(page, button)
+        expect(status(page)).to_contain_text(said, timeout=PATIENCE)
+
+
+def test_dragging_through_a_film_changes_the_frame_and_its_timestep(page: Page):
+    open_tab(page, "Progressive")
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("frames kept in", timeout=PATIENCE)
+    before = sheet_source(page)
+    page.get_by_role("slider", name=re.compile("Drag through")).press("Home")
+    expect(page.get_by_text("t = 1000 of the paper").first).to_be_visible(timeout=PATIENCE)
+    assert sheet_source(page) != before
+
+
+def test_an_uploaded_picture_is_noised(page: Page, tmp_path: Path):
+    Image.new("CMYK", (70, 40), (0, 200, 200, 0)).save(tmp_path / "red.jpg")
+    open_tab(page, "Forward")
+    page.locator("input[type=file]").filter(visible=False).last.wait_for(state="attached")
+    chooser = page.get_by_role("tabpanel").filter(visible=True).locator("input[type=file]").first
+    chooser.set_input_files(tmp_path / "red.jpg")
+    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
+    press(page, "Add noise")
+    expect(status(page)).to_contain_text("SNR", timeout=PATIENCE)
+
+
+def test_a_picked_picture_is_sent_to_another_tab(page: Page):
+    fill(page, "Reverse steps", 2)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    page.get_by_role("tabpanel").filter(visible=True).get_by_role("button", name="Likelihood").click()
+    expect(page.get_by_role("button", name="Measure")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_wrong_model_is_told_in_a_sentence_and_the_page_goes_on(page: Page):
+    model = page.get_by_label("Model").first
+    model.fill("no-such-model")
+    model.press("Enter")
+    expect(page.get_by_text("This model cannot be used")).to_be_visible(timeout=PATIENCE)
+    model.fill("tiny-8")
+    model.press("Enter")
+    expect(page.get_by_text("8 × 8 RGB")).to_be_visible(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):  # noqa: F811
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(url)
+    expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)
+    for tab in TABS:
+        shown = page.get_by_role("tab", name=tab).filter(visible=True)
+        if shown.count() and shown.first.bounding_box()["x"] < width - 40:
+            shown.first.click()
+        else:
+            page.get_by_label("More tabs").click()
+            page.locator(".overflow-dropdown button").filter(has_text=tab).click()
+        expect(page.locator(".about").filter(visible=True)).to_be_visible(timeout=PATIENCE)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()

@@ -1,0 +1,31 @@
+from dataclasses import replace
+
+import pytest
+
+from ddpm_app.engine import Engine
+from ddpm_app.models import load_model
+
+
+@pytest.fixture
+def engine(tiny_pipeline):
+    """An engine whose checkpoints are the tiny pipeline alone."""
+    return Engine("cpu", tiny_pipeline.parent)
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """watch(callback): every network of an engine calls `callback(x_t, t)` before it computes."""
+
+    def install(callback):
+        def watched(*args, **kwargs):
+            model = load_model(*args, **kwargs)
+
+            def denoiser(x_t, t):
+                callback(x_t, t)
+                return model.denoiser(x_t, t)
+
+            return replace(model, denoiser=denoiser)
+
+        monkeypatch.setattr("ddpm_app.engine.engine.load_model", watched)
+
+    return install

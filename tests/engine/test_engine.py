@@ -1,0 +1,315 @@
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+import torch
+
+from ddpm_app.core.samplers import SAMPLERS
+from ddpm_app.engine import Engine, ForwardRequest, LikelihoodRequest, SampleRequest
+from ddpm_app.engine import run as run_on_the_default_engine
+from ddpm_app.models import load_model
+from tests.doubles import edit, refusal
+
+TINY = {"model": "tiny-8", "num_inference_steps": 5}
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+def last_frame(engine, **values):
+    *_, frame = engine.run(SampleRequest(**values))
+    return frame
+
+
+def levels_apart(a, b):
+    return (a.int() - b.int()).abs().max().item()
+
+
+# frames
+
+
+@every_sampler
+def test_there_is_one_frame_a_step_and_the_timesteps_go_down(engine, sampler):
+    frames = list(engine.run(SampleRequest(**TINY, sampler=sampler, num_images=2)))
+    assert [frame.step for frame in frames] == [1, 2, 3, 4, 5]
+    assert {frame.num_steps for frame in frames} == {5}
+    assert [frame.t for frame in frames] == [800, 600, 400, 200, 0]
+    assert all(frame.images.shape == frame.pred_x0_images.shape == (2, 3, 8, 8) for frame in frames)
+    assert all(frame.images.dtype == frame.pred_x0_images.dtype == torch.uint8 for frame in frames)
+
+
+@every_sampler
+def test_the_last_frame_is_x0_hat(engine, sampler):
+    frame = last_frame(engine, **TINY, sampler=sampler, num_images=2)
+    torch.testing.assert_close(frame.x_t, frame.pred_x0)
+    assert len(frame.images.unique()) > 10
+
+
+def test_a_run_that_starts_from_noise_alone_has_nothing_shared(engine):
+    frame = last_frame(engine, **TINY, num_images=1)
+    with pytest.raises(RuntimeError, match="nothing shared"):
+        _ = frame.shared_images
+
+
+@pytest.mark.parametrize(("spacing", "first"), [("leading", 800), ("trailing", 999), ("linspace", 999)])
+def test_the_spacing_decides_the_first_timestep(engine, spacing, first):
+    frame = next(iter(engine.run(SampleRequest(**TINY, timestep_spacing=spacing, num_images=1))))
+    assert frame.t == first
+
+
+def test_ddim_with_eta_1_is_ddpm_with_the_small_variance(engine):
+    ddim = last_frame(engine, **TINY, sampler="ddim", eta=1.0, num_images=2)
+    ddpm = last_frame(engine, **TINY, sampler="ddpm", variance_type="fixed_small", num_images=2)
+    large = last_frame(engine, **TINY, sampler="ddpm", variance_type="fixed_large", num_images=2)
+    assert levels_apart(ddim.images, ddpm.images) <= 1
+    assert levels_apart(large.images, ddpm.images) > 1
+
+
+def test_the_exact_normal_is_sampled_with_its_mean_and_deviation(engine):
+    pixels = last_frame(
+        engine, model="exact-normal", sampler="ddpm", num_inference_steps=100, num_images=64
+    ).x_t
+    # 16,384 pixels leave 0.002 of sampling error, a hundred steps some bias in the deviation
+    assert pixels.mean().item() == pytest.approx(0.1, abs=0.01)
+    assert pixels.std().item() == pytest.approx(0.25, abs=0.02)
+
+
+# seeds
+
+
+@every_sampler
+def test_the_same_seed_gives_the_same_picture_alone_and_in_a_batch(engine, sampler):
+    batch = last_frame(engine, **TINY, sampler=sampler, seed=40, num_images=16).images
+    for k in (0, 5, 15):
+        alone = last_frame(engine, **TINY, sampler=sampler, seed=40 + k, num_images=1).images
+        assert levels_apart(alone[0], batch[k]) <= 1
+    assert levels_apart(batch[0], batch[1]) > 1
+
+
+@every_sampler
+@pytest.mark.parametrize("model", ["exact-normal", "exact-shapes"])
+def test_with_an_exact_model_it_is_equal_to_the_last_level(engine, sampler, model):
+    values = {"model": model, "sampler": sampler, "num_inference_steps": 5}
+    batch = last_frame(engine, **values, seed=40, num_images=16).images
+    alone = torch.cat([last_frame(engine, **values, seed=40 + k, num_images=1).images for k in (0, 5, 15)])
+    assert torch.equal(alone, batch[[0, 5, 15]])
+
+
+def test_a_recipe_makes_the_same_images_again(engine):
+    request = SampleRequest(**TINY, sampler="ddpm", seed=11, num_images=3)
+    again = last_frame(engine, **request.recipe())
+    assert torch.equal(last_frame(engine, **TINY, sampler="ddpm", seed=11, num_images=3).images, again.images)
+
+
+def test_a_run_leaves_the_global_generator_alone(engine):
+    engine.model("tiny-8")
+    before = torch.random.get_rng_state()
+    last_frame(engine, **TINY, sampler="ddpm", num_images=2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_each_step_may_be_taken_by_another_thread(engine):
+    request = SampleRequest(**TINY, sampler="ddpm", num_images=2)
+    expected = [frame.images for frame in engine.run(request)]
+    steps, taken = engine.run(request), []
+    for _ in range(5):
+        with ThreadPoolExecutor(1) as pool:
+            taken.append(pool.submit(next, steps).result().images)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(next, steps, None).result() is None
+    assert all(torch.equal(a, b) for a, b in zip(expected, taken, strict=True))
+    assert engine.active_runs == 0
+
+
+# refusals that hang on the model
+
+
+def test_more_steps_than_the_chain_has_are_refused_with_its_length(engine):
+    sentence = refusal(lambda: list(engine.run(SampleRequest(model="tiny-8", num_inference_steps=1001))))
+    assert "1..1000" in sentence
+    assert "1001" in sentence
+    assert engine.active_runs == 0
+
+
+@pytest.mark.parametrize("variance_type", ["learned", "learned_range"])
+def test_a_learned_variance_is_refused_by_a_network_without_one(engine, variance_type):
+    request = SampleRequest(
+        model="tiny-8", sampler="ddpm", variance_type=variance_type, num_inference_steps=1000, num_images=1
+    )
+    sentence = refusal(lambda: list(engine.run(request)))
+    assert variance_type in sentence
+    assert "fixed_small or fixed_large" in sentence
+
+
+def test_a_learned_variance_of_single_steps_takes_all_of_them(engine):
+    request = SampleRequest(**TINY, sampler="ddpm", variance_type="learned")
+    assert "1000" in refusal(lambda: list(engine.run(request)))
+
+
+@pytest.mark.parametrize("model", ["tiny-9", "", "no/such\x00folder", "../tiny-8", "x" * 5000])
+def test_an_unknown_model_is_refused_in_one_sentence(engine, model):
+    refusal(lambda: list(engine.run(SampleRequest(model=model))))
+    assert engine.active_runs == 0
+
+
+# loaded models
+
+
+@pytest.fixture
+def four_models(tiny_pipeline, tmp_path):
+    for name in "abcd":
+        shutil.copytree(tiny_pipeline, tmp_path / name)
+    return Engine("cpu", tmp_path)
+
+
+def test_a_loaded_model_stays(engine):
+    assert engine.model("tiny-8") is engine.model("tiny-8")
+    assert engine.model("tiny-8", "fast") is not engine.model("tiny-8")
+
+
+def test_at_most_three_models_stay_and_the_one_used_longest_ago_leaves(four_models):
+    a, b, c = (four_models.model(name) for name in "abc")
+    assert four_models.model("a") is a
+    four_models.model("d")
+    assert four_models.model("a") is a
+    assert four_models.model("c") is c
+    assert four_models.model("b") is not b
+
+
+def test_a_deleted_model_runs_while_it_is_loaded_and_is_missed_afterwards(four_models, tmp_path):
+    expected = last_frame(four_models, model="a", num_inference_steps=2, num_images=1).images
+    shutil.rmtree(tmp_path / "a")
+    assert "a" not in four_models.available_models()
+    again = last_frame(four_models, model="a", num_inference_steps=2, num_images=1).images
+    assert torch.equal(again, expected)
+    for name in "bcd":
+        four_models.model(name)
+    assert "there is no model 'a'" in refusal(lambda: last_frame(four_models, model="a"))
+
+
+def test_a_model_that_failed_to_load_can_be_mended_and_loaded(tiny_copy):
+    engine = Engine("cpu", tiny_copy.parent)
+    edit(tiny_copy / "scheduler" / "scheduler_config.json", beta_schedule="steep")
+    assert "beta_schedule" in refusal(lambda: engine.model("tiny-8"))
+    edit(tiny_copy / "scheduler" / "scheduler_config.json", beta_schedule="linear")
+    assert engine.model("tiny-8").image_shape == (3, 8, 8)
+
+
+def test_a_loaded_model_does_not_wait_for_another_to_load(engine, monkeypatch):
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slowly(name, *args, **kwargs):
+        if name == "exact-shapes":
+            loading.set()
+            assert loaded.wait(60)
+        return load_model(name, *args, **kwargs)
+
+    monkeypatch.setattr("ddpm_app.engine.engine.load_model", slowly)
+    engine.model("tiny-8")
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(engine.model, "exact-shapes")
+        try:
+            assert loading.wait(60)
+            assert pool.submit(engine.model, "tiny-8").result(timeout=60).name == "tiny-8"
+        finally:
+            loaded.set()
+        assert slow.result().name == "exact-shapes"
+
+
+def test_who_asks_at_the_same_time_shares_one_load(engine, monkeypatch):
+    loads = []
+
+    def counted(name, *args, **kwargs):
+        loads.append(name)
+        return load_model(name, *args, **kwargs)
+
+    monkeypatch.setattr("ddpm_app.engine.engine.load_model", counted)
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(engine.model, ["tiny-8"] * 4))
+    assert loads == ["tiny-8"]
+    assert all(a is b for a, b in pairwise(models))
+
+
+def test_the_default_engine_runs_an_exact_model():
+    frames = list(run_on_the_default_engine(SampleRequest(model="exact-normal", num_inference_steps=2)))
+    assert len(frames) == 2
+
+
+# likelihood
+
+
+def picture(seed=0, shape=(1, 16, 16)):
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return ((0.1 + 0.25 * noise + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def test_likelihood_reports_grow_until_every_term_asked_for_is_measured(engine):
+    reports = list(
+        engine.likelihood(LikelihoodRequest(model="exact-normal", picture=picture(), num_terms=20))
+    )
+    assert len(reports) > 5
+    for before, after in pairwise(reports):
+        assert after.timesteps[: before.step] == before.timesteps
+        assert after.terms[: before.step] == before.terms
+    last = reports[-1]
+    assert last.step == last.num_steps == len(last.terms) == len(set(last.timesteps))
+    assert last.decoder_bpd == last.terms[0]
+    assert last.bits_per_dim == last.prior_bpd + last.vb_bpd + last.decoder_bpd
+    assert engine.active_runs == 0
+
+
+def test_measuring_all_terms_is_exact_and_a_few_terms_agree_within_their_error(engine):
+    def measured(num_terms):
+        request = LikelihoodRequest(
+            model="exact-normal", picture=picture(), num_terms=num_terms, variance_type="fixed_large"
+        )
+        *earlier, last = engine.likelihood(request)
+        assert len(earlier) > 3
+        return last
+
+    whole, part = measured(1000), measured(50)
+    assert whole.standard_error == 0
+    assert sorted(whole.timesteps) == list(range(1000))
+    assert whole.vb_bpd == pytest.approx(sum(whole.terms[1:]))
+    assert part.vb_bpd == pytest.approx(whole.vb_bpd, abs=4 * part.standard_error + 0.1)
+    # 7.04 bits/dim is the entropy of this data; see test_likelihood in core
+    assert 6.7 < whole.bits_per_dim < 7.7
+
+
+def test_likelihood_depends_on_its_seed_alone(engine):
+    def bits(seed):
+        request = LikelihoodRequest(model="exact-normal", picture=picture(), num_terms=10, seed=seed)
+        *_, last = engine.likelihood(request)
+        return last.bits_per_dim
+
+    assert bits(1) == bits(1) != bits(2)
+
+
+def test_likelihood_refuses_a_picture_of_another_shape_and_a_variance_that_is_not_there(engine):
+    wrong = LikelihoodRequest(model="exact-normal", picture=picture(shape=(3, 16, 16)))
+    assert "(1, 16, 16)" in refusal(lambda: list(engine.likelihood(wrong)))
+    learned = LikelihoodRequest(
+        model="tiny-8", picture=picture(shape=(3, 8, 8)), variance_type="learned_range"
+    )
+    assert "fixed_small or fixed_large" in refusal(lambda: list(engine.likelihood(learned)))
+    assert engine.active_runs == 0
+
+
+# forward
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "quadratic", "sigmoid"])
+def test_no_diffusion_steps_leave_the_picture_itself(engine, schedule):
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    noised = engine.forward(ForwardRequest(picture=levels, schedule=schedule, diffusion_steps=(0, 1, 1000)))
+    assert noised.shape == (3, 1, 16, 16)
+    assert torch.equal(noised[0], levels)
+    assert 0 < levels_apart(noised[1], levels) < 20
+
+
+def test_forward_uses_one_noise_for_all_steps(engine):
+    grey = torch.full((1, 16, 16), 128, dtype=torch.uint8)
+    few, many = engine.forward(ForwardRequest(picture=grey, diffusion_steps=(20, 80), seed=3)).double() - 128
+    assert torch.corrcoef(torch.stack([few.flatten(), many.flatten()]))[0, 1] > 0.99
+    other = engine.forward(ForwardRequest(picture=grey, diffusion_steps=(20,), seed=4)).double()[0] - 128
+    assert torch.corrcoef(torch.stack([few.flatten(), other.flatten()]))[0, 1].abs() < 0.3

@@ -1,0 +1,169 @@
+"""The served API, through the real client: what a script, and behind the page a visitor, can do."""
+
+import json
+import struct
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.pictures import read_recipe
+from tests.ui.conftest import MODEL
+
+ENDPOINTS = ("/sample", "/progressive", "/stochastic", "/interpolate", "/forward", "/likelihood")
+TINY = {"model": "tiny-8", "num_inference_steps": 3}
+
+
+def status(text: str) -> str:
+    return text["value"] if isinstance(text, dict) else text
+
+
+def opened(file) -> Image.Image:
+    """The picture in memory, its file closed."""
+    with Image.open(path(file)) as picture:
+        picture.load()
+        return picture
+
+
+def path(value) -> str:
+    return value["value"] if isinstance(value, dict) else value
+
+
+def test_every_endpoint_is_public_and_every_parameter_has_a_default(client: Client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(endpoints) == set(ENDPOINTS)
+    for name, endpoint in endpoints.items():
+        assert all(p["parameter_has_default"] for p in endpoint["parameters"]), name
+        assert not any(p["parameter_name"].startswith("param_") for p in endpoint["parameters"]), name
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_every_endpoint_answers_with_nothing_but_a_model_and_few_steps(client: Client, name: str):
+    settings = {"model": MODEL}
+    if name in ENDPOINTS[:4]:
+        settings |= {"num_inference_steps": 4}
+    if name == "/likelihood":
+        settings |= {"num_terms": 4}
+    answer = client.predict(api_name=name, **settings)
+    assert any(" in " in status(value) or "SNR" in status(value) for value in answer if isinstance(value, str | dict))
+
+
+def test_a_sample_comes_with_sheet_gallery_zip_and_recipe(client: Client, engine: Engine):
+    answer = client.predict(**TINY, num_images=3, seed=5, sampler="ddpm", api_name="/sample")
+    _, sheet_file, gallery, sheet_download, archive = answer
+    assert read_recipe(path(sheet_download))["seed"] == 5
+    with zipfile.ZipFile(path(archive)) as pack:
+        names = pack.namelist()
+    assert names == ["sheet.png", "00000.png", "00001.png", "00002.png"]
+    pictures = gallery["value"] if isinstance(gallery, dict) else gallery
+    recipe = read_recipe(pictures[1]["image"])
+    assert recipe["seed"] == 6
+    fields = SampleRequest.__dataclass_fields__
+    again = SampleRequest(**{name: value for name, value in recipe.items() if name in fields})
+    *_, frame = engine.run(again)
+    assert opened(sheet_file).size == (2 * 8 + 1, 2 * 8 + 1)
+    shown = np.asarray(opened(pictures[1]["image"])).astype(int)
+    assert np.abs(shown - frame.images[0].permute(1, 2, 0).numpy()).max() <= 1
+
+
+def test_previews_change_while_the_run_goes_on(client: Client):
+    job = client.submit(model=MODEL, num_inference_steps=400, num_images=16, api_name="/sample")
+    job.result()
+    lines = [status(update[0]) for update in job.outputs()]
+    assert sum("left" in line for line in lines) >= 2
+    assert "400" not in lines[-1]
+
+
+def test_a_cancelled_job_frees_the_device(url: str, engine: Engine):
+    client = Client(url, verbose=False)
+    job = client.submit(model=MODEL, num_inference_steps=1000, num_images=64, api_name="/sample")
+    wait_until(lambda: engine.active_runs == 1)
+    job.cancel()
+    wait_until(lambda: engine.active_runs == 0)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "said"),
+    [
+        ("/sample", {"model": "no-such-model"}, "There is no model"),
+        ("/sample", {"seed": 2**70}, "Seed must be"),
+        ("/sample", {"num_inference_steps": 2000}, "2000"),
+        ("/sample", {"num_images": 10**9}, "1000000000"),
+        ("/sample", {"sampler": "magic"}, "magic"),
+        ("/stochastic", {"diffusion_steps": 0}, "0"),
+        ("/sample", {"variance_type": "learned_range", "sampler": "ddpm", "model": "tiny-8"}, "fixed_small"),
+    ],
+)
+def test_a_bad_value_gets_its_sentence_and_the_app_goes_on(client: Client, name: str, bad: dict, said: str):
+    with pytest.raises(AppError, match=said):
+        client.predict(**({"model": MODEL} | bad), api_name=name)
+    client.predict(model=MODEL, num_inference_steps=1, num_images=1, api_name="/sample")
+
+
+def bomb(file: Path, edge: int) -> Path:
+    """A PNG of edge x edge zeros whose rows are compressed one by one, so that making it takes no memory."""
+    pack = zlib.compressobj(9)
+    body = b"".join(pack.compress(bytes(1 + edge // 8 + 1)) for _ in range(edge)) + pack.flush()
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", edge, edge, 1, 0, 0, 0, 0))
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    return file
+
+
+@pytest.mark.parametrize(("what", "said"), [("text", "cannot be read"), ("bomb", "8 million"), ("half", "cannot be read")])
+def test_what_is_no_picture_gets_its_sentence(client: Client, tmp_path: Path, what: str, said: str):
+    file = tmp_path / "picture.png"
+    if what == "text":
+        file.write_text("these are words")
+    elif what == "bomb":
+        bomb(file, 13_000)
+    else:
+        Image.effect_noise((64, 64), 60).save(file)
+        file.write_bytes(file.read_bytes()[:700])
+    with pytest.raises(AppError, match=said):
+        client.predict(model=MODEL, picture=handle_file(file), api_name="/forward")
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "1"])
+def test_a_picture_of_any_mode_and_shape_is_taken(client: Client, tmp_path: Path, mode: str):
+    file = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
+    Image.effect_noise((50, 31), 60).convert("RGB").convert(mode).save(file)
+    now, strip, *_ = client.predict(model=MODEL, picture=handle_file(file), api_name="/forward")
+    assert opened(now).size == (2 * 32 + 1, 32)
+    assert opened(strip).size == (9 * 33 - 1, 32)
+
+
+def test_interpolation_between_uploads_shows_the_sources_at_both_ends(client: Client, tmp_path: Path):
+    ends = []
+    for name, level in (("dark", 30), ("light", 220)):
+        Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / f"{name}.png")
+        ends.append(handle_file(tmp_path / f"{name}.png"))
+    answer = client.predict(
+        model=MODEL, picture_a=ends[0], picture_b=ends[1], diffusion_steps=0, num_images=3, api_name="/interpolate"
+    )
+    strip = np.asarray(opened(answer[1]).convert("L"))
+    assert [int(strip[16, 16 + 33 * tile]) for tile in range(5)] == [30, 30, 125, 220, 220]
+
+
+def test_a_picture_carries_its_recipe_as_text(client: Client):
+    answer = client.predict(**TINY, num_images=1, seed=9, api_name="/sample")
+    text = opened(answer[3]).info["recipe"]
+    assert json.loads(text)["sampler"] == "ddim"
+
+
+def wait_until(true, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)

@@ -1,0 +1,76 @@
+"""Tokens, the status line and what a visitor is told."""
+
+import gradio as gr
+import pytest
+
+from ddpm_app.engine import Cancelled
+from ddpm_app.errors import UserError
+from ddpm_app.ui.sessions import Clock, Sessions, spoken
+
+
+def visitor(name: str) -> gr.Request:
+    return gr.Request(session_hash=name)
+
+
+def test_stop_ends_only_this_visitors_run_in_this_tab():
+    sessions = Sessions()
+    with (
+        sessions.run(visitor("a"), "sample") as mine,
+        sessions.run(visitor("a"), "progressive") as other_tab,
+        sessions.run(visitor("b"), "sample") as other_visitor,
+    ):
+        sessions.stop(visitor("a"), "sample")
+        assert (mine.cancelled, other_tab.cancelled, other_visitor.cancelled) == (True, False, False)
+
+
+def test_leaving_the_page_ends_every_run_of_the_visitor():
+    sessions = Sessions()
+    with (
+        sessions.run(visitor("a"), "sample") as one,
+        sessions.run(visitor("a"), "forward") as two,
+        sessions.run(visitor("b"), "sample") as other,
+    ):
+        sessions.leave(visitor("a"))
+        assert (one.cancelled, two.cancelled, other.cancelled) == (True, True, False)
+
+
+def test_a_new_run_in_a_tab_ends_the_one_before_it():
+    sessions = Sessions()
+    with sessions.run(visitor("a"), "sample") as first, sessions.run(visitor("a"), "sample") as second:
+        assert first.cancelled
+        assert not second.cancelled
+
+
+def test_being_stopped_is_no_error_and_a_finished_run_leaves_nothing_to_stop():
+    sessions = Sessions()
+    with sessions.run(visitor("a"), "sample") as token:
+        raise Cancelled
+    sessions.stop(visitor("a"), "sample")
+    assert not token.cancelled
+
+
+def test_a_user_error_is_spoken_and_a_bug_goes_to_the_log(caplog: pytest.LogCaptureFixture):
+    @spoken
+    def mendable():
+        raise UserError("steps must be less")
+
+    @spoken
+    def broken():
+        yield 1
+        raise KeyError("secret")
+
+    with pytest.raises(gr.Error, match="Steps must be less"):
+        mendable()
+    with pytest.raises(gr.Error, match="bug in the app") as told:
+        list(broken())
+    assert "secret" not in str(told.value)
+    assert "KeyError" in caplog.text
+
+
+def test_previews_are_due_by_time_and_always_at_the_end():
+    clock = Clock()
+    shown = [step for step in range(1, 1001) if clock.due(step, 1000)]
+    assert shown[0] == 1
+    assert shown[-1] == 1000
+    assert len(shown) < 20
+    assert "step 1000 of 1000" in clock.line()
