@@ -37,6 +37,7 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
     without weights.
     """
     from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
+    from diffusers.utils import logging
 
     if request.sampler not in ("ddpm", "ddim"):
         raise UserError("diffusers' pipelines sample with ddpm or ddim; choose one of them")
@@ -49,6 +50,7 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
             f"since diffusers visits other timesteps otherwise; got {request.num_inference_steps}"
         )
     request = replace(request, timestep_spacing="leading")
+    logging.disable_progress_bar()  # of loading, which diffusers would write into any log
     pipeline = DDPMPipeline.from_pretrained(locate(request.model, engine.checkpoints)).to(model.device)
     config = pipeline.scheduler.config
     settings: dict = {}

@@ -11,7 +11,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from ddpm_app.engine import Engine
-from tests.ui.conftest import client, engine, url  # noqa: F401 - the same real server
+from tests.ui.conftest import engine, url  # noqa: F401 - the same real server
+from tests.ui.test_server import wait_until
 
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -65,7 +66,7 @@ def sheet_source(page: Page) -> str:
 
 
 def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
-    fill(page, "Reverse steps", 1000)
+    fill(page, "Reverse steps", 200)
     press(page, "Generate")
     expect(status(page)).to_contain_text("left", timeout=PATIENCE)
     seen = {sheet_source(page)}
@@ -95,8 +96,6 @@ def test_closing_the_page_frees_the_device(browser: Browser, url: str, engine: E
     press(page, "Generate")
     expect(status(page)).to_contain_text("left", timeout=PATIENCE)
     page.close(run_before_unload=False)
-    from tests.ui.test_server import wait_until
-
     wait_until(lambda: engine.active_runs == 0)
 
 
@@ -122,7 +121,7 @@ def test_dragging_through_a_film_changes_the_frame_and_its_timestep(page: Page):
     expect(status(page)).to_contain_text("frames kept in", timeout=PATIENCE)
     before = sheet_source(page)
     page.get_by_role("slider", name=re.compile("Drag through")).press("Home")
-    expect(page.get_by_text("t = 1000 of the paper").first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("after the step at t = 1000").first).to_be_visible(timeout=PATIENCE)
     assert sheet_source(page) != before
 
 
@@ -168,6 +167,6 @@ def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):  # noq
         else:
             page.get_by_label("More tabs").click()
             page.locator(".overflow-dropdown button").filter(has_text=tab).click()
-        expect(page.locator(".about").filter(visible=True)).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(".about").filter(visible=True).first).to_be_visible(timeout=PATIENCE)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()

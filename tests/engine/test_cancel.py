@@ -1,6 +1,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 import torch
@@ -150,7 +151,7 @@ def test_two_runs_take_turns_step_by_step(engine, watch):
         runs = [pool.submit(lambda request=request: list(engine.run(request))) for request in requests]
         assert [len(run.result(timeout=120)) for run in runs] == [20, 20]
     assert sorted(turns) == [1] * 20 + [2] * 20
-    assert all(before != after for before, after in zip(turns[:38], turns[1:38], strict=False))
+    assert all(before != after for before, after in pairwise(turns[:38]))
 
 
 def test_a_result_does_not_depend_on_who_else_runs(engine):

@@ -179,4 +179,4 @@ def pair(x_t: Tensor, pred_x0: Tensor) -> Image.Image:
 
 def scrub_label(film: Film, place: int) -> str:
     """Where in the chain a stored frame stands, counted as in the paper."""
-    return f"Drag through the steps: t = {film.t[place]} of the paper"
+    return f"Drag through the steps: after the step at t = {film.t[place] + 1}"

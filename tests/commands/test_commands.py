@@ -1,0 +1,268 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_app.commands import COMMANDS, main
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.models import HUB_MODELS
+from ddpm_app.models.exact import EXACT_MODELS
+from ddpm_app.pictures import read_recipe, to_picture
+
+ROOT = Path(__file__).parents[2]
+NORMAL = ["--model", "exact-normal", "--device", "cpu"]
+
+
+def answer(capsys, *arguments):
+    """What a successful command printed last, with --json."""
+    assert main([*map(str, arguments), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # progress is for terminals alone
+    return json.loads(out.splitlines()[-1], parse_constant=pytest.fail)
+
+
+def complaint(capsys, *arguments):
+    """The one line on stderr of a command that the user has to mend."""
+    try:
+        code = main([*map(str, arguments)])
+    except SystemExit as stopped:  # argparse's own way out
+        code = stopped.code
+    assert code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(3):
+        noise = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(seed))
+        to_picture(((0.1 + 0.25 * noise + 1) * 127.5).clamp(0, 255).to(torch.uint8)).save(
+            folder / f"{seed}.png"
+        )
+    return folder
+
+
+# sample
+
+
+@pytest.mark.parametrize("model", ["exact-normal", "tiny"])
+def test_sample_writes_pictures_a_sheet_and_an_array_that_agree(capsys, tmp_path, tiny_pipeline, model):
+    out = tmp_path / "deep" / "out"
+    model = str(tiny_pipeline) if model == "tiny" else model
+    wanted = ["--model", model, "--steps", 4, "--num-images", 5, "--seed", 9, "--sampler", "ddpm"]
+    values = answer(capsys, "sample", *wanted, "--device", "cpu", "--out", out)
+    assert sorted(file.name for file in out.iterdir()) == [
+        *(f"{k:05d}.png" for k in range(5)),
+        "grid.png",
+        "samples.npz",
+    ]
+    with np.load(out / "samples.npz") as arrays:
+        assert list(arrays) == ["arr_0"]
+        array = arrays["arr_0"]
+    assert array.dtype == np.uint8
+    assert array.ndim == 4
+    for k in range(5):
+        with Image.open(out / f"{k:05d}.png") as picture:
+            assert np.array_equal(np.atleast_3d(np.array(picture)), array[k])
+    assert (values["seed"], values["num_images"], values["out"]) == (9, 5, str(out))
+    *_, last = Engine("cpu").run(SampleRequest(**read_recipe(out / "grid.png")))
+    assert np.array_equal(last.images.permute(0, 2, 3, 1).numpy(), array)
+
+
+def test_each_picture_carries_the_recipe_of_itself_alone(capsys, tmp_path):
+    answer(capsys, "sample", *NORMAL, "--steps", 3, "--num-images", 3, "--seed", 9, "--out", tmp_path)
+    *_, alone = Engine("cpu").run(SampleRequest(**read_recipe(tmp_path / "00002.png")))
+    with Image.open(tmp_path / "00002.png") as picture:
+        assert np.array_equal(np.array(picture), alone.images[0, 0].numpy())
+
+
+def test_without_json_sample_says_what_it_did(capsys, tmp_path):
+    assert main(["sample", *NORMAL, "--steps", "2", "--num-images", "2", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"2 pictures in {tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps", 0], "num_inference_steps"),
+        (["--steps", 1001], "1..1000"),
+        (["--num-images", 0], "num_images"),
+        (["--num-images", 10**9], "1..256"),
+        (["--seed", -1], "seed"),
+        (["--seed", 2**64], "seed"),
+        (["--eta", "nan"], "eta"),
+        (["--variance", "small"], "fixed_small"),
+        (["--spacing", "even"], "trailing"),
+        (["--sampler", "euler"], "ddim"),
+        (["--precision", "half"], "fast"),
+        (["--steps", "many"], "--steps"),
+        (["--device", "tpu"], "cpu"),
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--model", ""], "no name"),
+        (["--fast"], "--fast"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_what_sample_cannot_do_it_says_in_one_line(capsys, tmp_path, arguments, said):
+    out = tmp_path / "out"
+    assert said in complaint(capsys, "sample", *NORMAL, "--out", out, *arguments)
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/below", "x" * 300])
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(capsys, tmp_path, name):
+    (tmp_path / "taken").write_text("a file")
+    assert "--out" in complaint(capsys, "sample", *NORMAL, "--steps", 1000, "--out", tmp_path / name)
+
+
+# models
+
+
+def test_models_lists_what_is_at_hand_and_what_the_hub_has(capsys, tiny_pipeline):
+    values = answer(capsys, "models", "--checkpoints", tiny_pipeline.parent)
+    assert values["models"] == ["tiny-8", *EXACT_MODELS]
+    assert values["hub_models"] == list(HUB_MODELS)
+
+
+def test_models_tells_how_one_model_is_understood(capsys, tiny_pipeline):
+    values = answer(capsys, "models", "tiny-8", "--checkpoints", tiny_pipeline.parent)
+    assert values["image_shape"] == [3, 8, 8]
+    assert values["num_train_timesteps"] == 1000
+    assert values["variance_type"] == "fixed_small"
+    assert values["num_parameters"] > 1000
+    assert "no-such-model" in complaint(capsys, "models", "no-such-model")
+
+
+# evaluate
+
+
+def test_evaluate_measures_the_first_pictures(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--num-terms", 60, "--variance", "fixed_large"]
+    two = answer(capsys, *wanted, "--num-images", 2)
+    assert two["num_images"] == 2
+    assert two["bits_per_dim"] == pytest.approx(two["prior_bpd"] + two["vb_bpd"] + two["decoder_bpd"])
+    assert two["bits_per_dim"] == pytest.approx(7.2, abs=0.7)  # the entropy of this data is 7.04
+    assert answer(capsys, *wanted)["num_images"] == 3  # all there are
+
+
+def test_of_one_picture_the_standard_error_is_not_known(capsys, pictures):
+    values = answer(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-images", 1, "--num-terms", 4)
+    assert values["standard_error"] is None
+
+
+def test_evaluate_says_what_is_wrong(capsys, tmp_path, pictures):
+    assert "--data" in complaint(capsys, "evaluate", *NORMAL)
+    assert "--data" in complaint(capsys, "evaluate", *NORMAL, "--data", tmp_path / "missing")
+    assert "--num-images" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-images", 0)
+    assert "num_terms" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-terms", 1)
+
+
+# bench
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_bench_agrees_with_diffusers_and_gives_the_ratio(capsys, tiny_pipeline, sampler):
+    values = answer(
+        capsys,
+        "bench",
+        *["--model", "tiny-8", "--checkpoints", tiny_pipeline.parent, "--device", "cpu"],
+        *["--sampler", sampler, "--steps", 4, "--num-images", 1, 3, "--rounds", 1],
+    )
+    assert [row["num_images"] for row in values["rows"]] == [1, 3]
+    for row in values["rows"]:
+        assert row["largest_difference"] <= 1
+        assert row["ratio"] == pytest.approx(row["diffusers_seconds"] / row["seconds"])
+        assert row["seconds"] > 0
+
+
+def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
+    tiny = ["bench", "--model", "tiny-8", "--checkpoints", tiny_pipeline.parent, "--device", "cpu"]
+    assert "divide 1000" in complaint(capsys, *tiny, "--steps", 30)
+    assert "--rounds" in complaint(capsys, *tiny, "--rounds", 0)
+    assert "no weights" in complaint(capsys, "bench", *NORMAL)
+
+
+# train
+
+
+def test_train_ends_with_a_model_that_sample_runs(capsys, tmp_path, pictures):
+    out = tmp_path / "trained"
+    values = answer(
+        capsys,
+        *["train", "--data", pictures, "--out", out, "--image-size", 8, "--channels", 1],
+        *["--block-out-channels", 32, "--attention-resolutions", 4, "--num-steps", 2, "--batch-size", 2],
+    )
+    assert values["out"] == str(out)
+    assert 0 < values["loss"] < 10
+    wanted = ["sample", "--model", out, "--device", "cpu", "--steps", 2, "--num-images", 1]
+    answer(capsys, *wanted, "--out", tmp_path / "samples")
+    assert (tmp_path / "samples" / "00000.png").exists()
+
+
+def test_training_that_is_done_already_says_so_without_a_loss(capsys, tmp_path, pictures):
+    wanted = [
+        *["train", "--data", pictures, "--out", tmp_path / "trained", "--image-size", 8, "--channels", 1],
+        *["--block-out-channels", 32, "--num-steps", 1, "--batch-size", 2],
+    ]
+    assert answer(capsys, *wanted)["loss"] > 0
+    assert answer(capsys, *wanted)["loss"] is None
+
+
+def test_train_says_what_is_wrong(capsys, tmp_path):
+    wanted = ["train", "--out", tmp_path / "out"]
+    assert "--data" in complaint(capsys, *wanted)
+    assert "--data" in complaint(capsys, *wanted, "--data", tmp_path / "missing")
+    assert "no picture" in complaint(capsys, *wanted, "--data", tmp_path)
+
+
+# the program
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"]], ids=str)
+def test_without_a_command_the_commands_are_named(capsys, arguments):
+    assert all(name in complaint(capsys, *arguments) for name in (COMMANDS if arguments else ["command"]))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_each_of_its_options(capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(COMMANDS["models"], "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["models"])
+
+
+def test_stopping_by_the_keyboard_is_no_bug(capsys, monkeypatch):
+    def stopped(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(COMMANDS["models"], "run", stopped)
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_the_package_runs_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "ddpm_app", "sample", *NORMAL, "--num-images", "0"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("error: num_images must be")
+    assert run.stderr.count("\n") == 1
