@@ -154,6 +154,7 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path):
 # refusing
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as outside the tests
 @pytest.mark.parametrize("size", [(13000, 13000), (4000, 3000), (1, 8_000_001)], ids=str)
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch, size):
     file = tmp_path / "bomb.png"

@@ -1,6 +1,6 @@
 """The block in which a tab shows its images: status, live sheet, gallery to pick from, downloads."""
 
-__all__ = ["Results", "crisp", "finished", "new_folder", "note", "preview", "results"]
+__all__ = ["Results", "crisp", "finished", "new_folder", "note", "preview", "results", "status_line"]
 
 import tempfile
 import zipfile
@@ -37,7 +37,7 @@ class Results:
 
 def results(label: str, sheet: str | None = None, status: str = "") -> Results:
     """Builds the block in the current column; `sheet` is a file to show before anything has run."""
-    line = gr.HTML(status, elem_classes="statusline")
+    line = status_line(status)
     image = crisp(label, sheet)
     gallery = gr.Gallery(
         label="Pick one",
@@ -55,6 +55,11 @@ def results(label: str, sheet: str | None = None, status: str = "") -> Results:
     picked = gr.State(0)
     gallery.select(_place, outputs=picked, queue=False, api_visibility="private")
     return Results(line, image, gallery, sheet_file, zip_file, picked, send_row)
+
+
+def status_line(html: str) -> gr.HTML:
+    """Where `bar` puts its words."""
+    return gr.HTML(html, label="Status", elem_classes="statusline")
 
 
 def crisp(label: str, value: str | None = None, *, small: bool = False) -> gr.Image:

@@ -65,13 +65,14 @@ class Clock:
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self._shown = 0.0
-        self._step = self._num_steps = 0
+        self._step: float = 0
+        self._num_steps = 0
 
     def start(self) -> None:
         """Counts from now: the model is loaded."""
         self._started = time.perf_counter()
 
-    def due(self, step: int, num_steps: int) -> bool:
+    def due(self, step: float, num_steps: int) -> bool:
         """Whether to show this step: by time, not by steps, and always the last."""
         self._step, self._num_steps = step, num_steps
         now = time.perf_counter()
@@ -81,11 +82,10 @@ class Clock:
         return True
 
     def line(self, what: str = "") -> str:
-        """Steps done and time left, with a bar."""
-        elapsed, share = self._elapsed, self._step / self._num_steps
-        left = elapsed / share - elapsed if share else 0.0
-        parts = [what, f"step {self._step} of {self._num_steps}", f"about {_duration(left)} left"]
-        return bar(" · ".join(part for part in parts if part), share)
+        """How far the run is, in steps unless said otherwise, and the time left, with a bar."""
+        share = self._step / self._num_steps
+        left = self._elapsed / share - self._elapsed
+        return bar(f"{what or self._place} · about {_duration(left)} left", share)
 
     def finished(self, what: str) -> str:
         """The closing line of a run that came to its end."""
@@ -93,8 +93,12 @@ class Clock:
 
     def stopped(self) -> str:
         """The closing line of a run that was stopped."""
-        where = f" after step {self._step} of {self._num_steps}" if self._num_steps else ""
+        where = f" after {self._place}" if self._num_steps else ""
         return bar(f"Stopped{where}. The device is free.", self._step / max(1, self._num_steps))
+
+    @property
+    def _place(self) -> str:
+        return f"step {self._step:g} of {self._num_steps}"
 
     @property
     def _elapsed(self) -> float:

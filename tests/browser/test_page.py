@@ -24,7 +24,9 @@ PATIENCE = 60_000
 def browser() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium here: install the package chromium")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "no Chromium here: install the package chromium"
+        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser

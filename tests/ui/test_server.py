@@ -52,7 +52,9 @@ def test_every_endpoint_answers_with_nothing_but_a_model_and_few_steps(client: C
     if name == "/likelihood":
         settings |= {"num_terms": 4}
     answer = client.predict(api_name=name, **settings)
-    assert any(" in " in status(value) or "SNR" in status(value) for value in answer if isinstance(value, str | dict))
+    assert any(
+        " in " in status(value) or "SNR" in status(value) for value in answer if isinstance(value, str | dict)
+    )
 
 
 def test_a_sample_comes_with_sheet_gallery_zip_and_recipe(client: Client, engine: Engine):
@@ -121,7 +123,9 @@ def bomb(file: Path, edge: int) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("what", "said"), [("text", "cannot be read"), ("bomb", "8 million"), ("half", "cannot be read")])
+@pytest.mark.parametrize(
+    ("what", "said"), [("text", "cannot be read"), ("bomb", "8 million"), ("half", "cannot be read")]
+)
 def test_what_is_no_picture_gets_its_sentence(client: Client, tmp_path: Path, what: str, said: str):
     file = tmp_path / "picture.png"
     if what == "text":
@@ -150,7 +154,12 @@ def test_interpolation_between_uploads_shows_the_sources_at_both_ends(client: Cl
         Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / f"{name}.png")
         ends.append(handle_file(tmp_path / f"{name}.png"))
     answer = client.predict(
-        model=MODEL, picture_a=ends[0], picture_b=ends[1], diffusion_steps=0, num_images=3, api_name="/interpolate"
+        model=MODEL,
+        picture_a=ends[0],
+        picture_b=ends[1],
+        diffusion_steps=0,
+        num_images=3,
+        api_name="/interpolate",
     )
     strip = np.asarray(opened(answer[1]).convert("L"))
     assert [int(strip[16, 16 + 33 * tile]) for tile in range(5)] == [30, 30, 125, 220, 220]

@@ -10,7 +10,7 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest
 from ddpm_app.pictures import sheet, to_picture
 from ddpm_app.ui.controls import Shared, examples, explain, own_or_given, picture_input
-from ddpm_app.ui.results import crisp
+from ddpm_app.ui.results import crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""Noise is added in one stroke: any $x_t$ follows from $x_0$ directly, since sums of normal noise
@@ -64,7 +64,7 @@ def build(shared: Shared) -> gr.Image:
             schedule = gr.Dropdown(list(SCHEDULES), value="linear", label="Schedule")
             seed = gr.Number(7, label="Seed of the noise", precision=0, minimum=0)
         with gr.Column(scale=2, min_width=300):
-            facts = gr.HTML(bar("Press the button or drag t", 0), elem_classes="statusline")
+            facts = status_line(bar("Press the button or drag t", 0))
             now = crisp("x₀ and x_t", small=True)
             strip = crisp("t = 0, 125, ..., 1000")
             with gr.Row():

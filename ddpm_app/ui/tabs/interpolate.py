@@ -9,7 +9,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import Frame, InterpolateRequest, SampleRequest, SlerpRequest
+from ddpm_app.engine import InterpolateRequest, SampleRequest, SlerpRequest
 from ddpm_app.pictures import save_animation, sheet, to_picture
 from ddpm_app.ui.controls import (
     Shared,
@@ -29,11 +29,12 @@ model is to invent what lies between. Zero steps is a plain mix
 of pixels, and an empty picture is drawn by the model itself.
 
 $$\bar x_t = (1 - \lambda)\,x_t + \lambda\,x_t', \qquad \bar x_0 \sim p_\theta(x_0 \mid \bar x_t)$$"""
-STRIP, GRID, SLERP = (
-    "Strip over λ (figure 8)",
-    "Grid over t and λ (figure 9)",
-    "Two seeds on the sphere (DDIM)",
-)
+STRIP, GRID, SPHERE = "strip", "grid", "sphere"
+KINDS = [
+    ("Strip over λ (figure 8)", STRIP),
+    ("Grid over t and λ (figure 9)", GRID),
+    ("Two seeds on the sphere (DDIM)", SPHERE),
+]
 GRID_ROWS = (1000, 875, 750, 625, 500, 375, 250, 125, 0)
 
 
@@ -77,46 +78,40 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             yield *note(bar("Loading the model", 0)), gr.skip()
             num_train_timesteps = len(shared.engine.model(model, precision).diffusion)
             clock.start()
-            if kind == SLERP:
-                rows: list[SampleRequest] = [
-                    SlerpRequest(**settings | {"sampler": "ddim"}, other_seed=other_seed)
-                ]
-                ends = None
+            ends = None
+            rows: dict[str, SampleRequest]  # by what their captions begin with
+            if kind == SPHERE:
+                rows = {"": SlerpRequest(**settings | {"sampler": "ddim"}, other_seed=other_seed)}
             else:
                 ends = own_or_given(shared, model, [picture_a, picture_b], seed, token)
-                first = InterpolateRequest(
+                one = InterpolateRequest(
                     **settings,
                     diffusion_steps=diffusion_steps,
                     shared_noise=shared_noise,
                     picture_a=ends[0],
                     picture_b=ends[1],
                 )
-                rows = (
-                    [replace(first, diffusion_steps=steps) for steps in grid_steps(num_train_timesteps)]
-                    if kind == GRID
-                    else [first]
-                )
+                rows = grid_rows(one, num_train_timesteps) if kind == GRID else {"": one}
             done: list[Tensor] = []
-            for place, row in enumerate(rows):
+            for place, row in enumerate(rows.values()):
                 for frame in shared.engine.run(row, token):
-                    if clock.due(place * 1000 + 1000 * frame.step // frame.num_steps, len(rows) * 1000):
-                        yield (
-                            *preview(line(clock, place, rows, frame), strip([*done, frame.images], ends)),
-                            gr.skip(),
-                        )
+                    if clock.due(place + frame.step / frame.num_steps, len(rows)):
+                        where = f"row {place + 1} of {len(rows)}, step {frame.step} of {frame.num_steps}"
+                        yield *preview(clock.line(where), strip([*done, frame.images], ends)), gr.skip()
                 done.append(frame.images)
         if token.cancelled:
             yield *note(clock.stopped()), gr.skip()
             return
         weights = torch.linspace(0, 1, num_images).tolist()
-        captions = [f"λ {weight:.2f}" for weight in weights]
-        if kind == GRID:
-            steps_of_rows = grid_steps(num_train_timesteps)
-            captions = [f"t {steps} {caption}" for steps in steps_of_rows for caption in captions]
-        pictures = [to_picture(image) for image in done[0 if len(done) == 1 else len(done) // 2]]
+        captions = [f"{row}λ {weight:.2f}" for row in rows for weight in weights]
+        pictures = [to_picture(image) for image in done[len(done) // 2]]
         animation = save_animation(pictures + pictures[-2:0:-1], new_folder() / "interpolation.gif", 120, 256)
         shown = finished(
-            clock.finished("Interpolated"), strip(done, ends), torch.cat(done), captions, rows[0]
+            clock.finished("Interpolated"),
+            strip(done, ends),
+            torch.cat(done),
+            captions,
+            next(iter(rows.values())),
         )
         yield *shown, gr.DownloadButton(value=str(animation), interactive=True)
 
@@ -125,7 +120,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             start = run_buttons(shared, "interpolate", "Interpolate")
-            kind = gr.Radio([STRIP, GRID, SLERP], value=STRIP, label="Show")
+            kind = gr.Radio(KINDS, value=STRIP, label="Show")
             with gr.Column() as of_pictures:
                 with gr.Row():
                     picture_a = picture_input("From", start_pictures[0])
@@ -145,7 +140,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             shown = results("Source, λ from 0 to 1, source")
             animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
     kind.change(
-        lambda chosen: (gr.update(visible=chosen != SLERP), gr.update(visible=chosen == SLERP)),
+        lambda chosen: (gr.update(visible=chosen != SPHERE), gr.update(visible=chosen == SPHERE)),
         kind,
         [of_pictures, other_seed],
         queue=False,
@@ -172,15 +167,10 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
     return shown, picture_a, picture_b
 
 
-def grid_steps(num_train_timesteps: int) -> list[int]:
-    """The diffusion steps of figure 9's rows, scaled to the length of the chain."""
-    return [steps * num_train_timesteps // 1000 for steps in GRID_ROWS]
-
-
-def line(clock: Clock, place: int, rows: list[SampleRequest], frame: Frame) -> str:
-    """The status of a run that may have several rows."""
-    row = f"row {place + 1} of {len(rows)}, " if len(rows) > 1 else ""
-    return clock.line(f"{row}reverse step {frame.step} of {frame.num_steps}")
+def grid_rows(one: InterpolateRequest, num_train_timesteps: int) -> dict[str, SampleRequest]:
+    """The rows of figure 9 by their captions, their diffusion steps scaled to the length of the chain."""
+    steps = [row * num_train_timesteps // 1000 for row in GRID_ROWS]
+    return {f"t {row} ": replace(one, diffusion_steps=row) for row in steps}
 
 
 def strip(rows: list[Tensor], ends: list[Tensor] | None):

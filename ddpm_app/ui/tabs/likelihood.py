@@ -18,6 +18,7 @@ from ddpm_app.ui.controls import (
     picture_input,
     run_buttons,
 )
+from ddpm_app.ui.results import status_line
 from ddpm_app.ui.sessions import Clock, bar, spoken
 
 ABOUT = r"""How many bits would this picture cost if the model had to send it? The bound adds up what each
@@ -67,9 +68,7 @@ def build(shared: Shared) -> gr.Image:
             variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance")
             seed = gr.Number(7, label="Seed", precision=0, minimum=0)
         with gr.Column(scale=2, min_width=300):
-            status = gr.HTML(
-                bar("Press Measure: the bound and its terms appear here", 0), elem_classes="statusline"
-            )
+            status = status_line(bar("Press Measure: the bound and its terms appear here", 0))
             terms = gr.Dataframe(headers=["part", "bits/dim"], label="The bound", interactive=False)
             plot = gr.LinePlot(
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm_app.engine import Frame, SampleRequest
 from ddpm_app.pictures import save_animation, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, run_buttons
-from ddpm_app.ui.results import crisp, new_folder
+from ddpm_app.ui.results import crisp, new_folder, status_line
 from ddpm_app.ui.sessions import Clock, bar, spoken
 
 ABOUT = r"""At every step the network already guesses the finished picture, $\hat x_0$. Large shapes appear
@@ -129,10 +129,7 @@ def build(shared: Shared) -> None:
             num_images = gr.Slider(1, 8, value=4, step=1, label="Images")
             chain = chain_controls(shared, "ddpm", 200)
         with gr.Column(scale=2, min_width=300):
-            status = gr.HTML(
-                bar("Press Generate: the whole way from noise to picture is kept here", 0),
-                elem_classes="statusline",
-            )
+            status = status_line(bar("Press Generate: the whole way from noise to picture is kept here", 0))
             live = crisp("x_t above, x̂₀ below")
             scrubber = gr.Slider(0, 1, value=0, step=1, label="Drag through the steps", interactive=False)
             strip_x0 = crisp("x̂₀ over reverse time (figure 6)")

@@ -77,7 +77,12 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
                         if frame.shared is None
                         else with_shared(frame.images, frame.shared_images)
                     )
-                    yield *preview(clock.line(stage), sheet(tiles)), gr.skip()
+                    yield (
+                        *preview(
+                            clock.line(f"{stage}, step {frame.step} of {frame.num_steps}"), sheet(tiles)
+                        ),
+                        gr.skip(),
+                    )
         if token.cancelled:
             yield *note(clock.stopped()), gr.skip()
             return
