@@ -86,4 +86,6 @@ def save_pipeline(out: Path, network, config, settings: dict) -> None:
     half.load_state_dict(network.state_dict())
     pipeline: Any = DDPMPipeline(half.half(), scheduler)
     pipeline.save_pretrained(out)
-    (out / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+    # the folder may be published: it says which data, not where it lay
+    public = settings | {"data": Path(config.data).name, "out": out.name}
+    (out / SETTINGS).write_text(json.dumps(public, indent=2) + "\n")

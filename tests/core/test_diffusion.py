@@ -363,3 +363,13 @@ def test_learned_variances_of_single_steps_cannot_be_respaced():
         diffusion.respaced(50)
     assert len(diffusion.respaced(T)) == T
     assert len(diffusion.with_variance("fixed_small").respaced(50)) == 50
+
+
+def test_predicting_eps_is_refused_where_nothing_of_the_image_is_left():
+    with pytest.raises(UserError, match="v_prediction"):
+        GaussianDiffusion(zero_terminal_snr(LINEAR), "epsilon")
+
+
+def test_a_learned_variance_of_single_steps_is_refused_on_a_respaced_chain_however_it_is_asked_for():
+    with pytest.raises(UserError, match="single steps"):
+        GaussianDiffusion(LINEAR).respaced(50).with_variance("learned")

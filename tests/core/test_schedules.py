@@ -112,7 +112,7 @@ def test_quadratic_keeps_the_ends_it_is_given():
 def test_zero_terminal_snr_ends_at_0_keeps_the_first_and_agrees_with_diffusers(name):
     betas = SCHEDULES[name](T)
     rescaled = zero_terminal_snr(betas)
-    before, after = GaussianDiffusion(betas), GaussianDiffusion(rescaled)
+    before, after = GaussianDiffusion(betas), GaussianDiffusion(rescaled, "v_prediction")
     assert after.alphas_cumprod[-1].item() == 0
     assert after.snr[-1].item() == 0
     assert after.alphas_cumprod[0].item() == pytest.approx(before.alphas_cumprod[0].item(), rel=1e-14)
