@@ -40,8 +40,10 @@ def main() -> None:
             auth=tuple(options.auth.split(":", 1)) if options.auth else None,
             **launch_options(),
         )
-    except (UserError, OSError) as error:
+    except UserError as error:
         parser.exit(2, f"error: {error}\n")
+    except OSError:
+        parser.exit(2, f"error: {options.host}:{options.port} cannot be listened on; give another --port\n")
 
 
 def warm_up(engine: Engine, model: str) -> None:

@@ -134,8 +134,7 @@ def _told_to_people() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sentence = str(error)
-        raise gr.Error(sentence[:1].upper() + sentence[1:], print_exception=False, duration=12) from error
+        raise gr.Error(str(error), print_exception=False, duration=12) from error
     except gr.Error:
         raise
     except Exception as error:

@@ -95,8 +95,8 @@ def test_a_cancelled_job_frees_the_device(url: str, engine: Engine):
 @pytest.mark.parametrize(
     ("name", "bad", "said"),
     [
-        ("/sample", {"model": "no-such-model"}, "There is no model"),
-        ("/sample", {"seed": 2**70}, "Seed must be"),
+        ("/sample", {"model": "no-such-model"}, "there is no model"),
+        ("/sample", {"seed": 2**70}, "seed must be"),
         ("/sample", {"num_inference_steps": 2000}, "2000"),
         ("/sample", {"num_images": 10**9}, "1000000000"),
         ("/sample", {"sampler": "magic"}, "magic"),

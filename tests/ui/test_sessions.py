@@ -59,7 +59,7 @@ def test_a_user_error_is_spoken_and_a_bug_goes_to_the_log(caplog: pytest.LogCapt
         yield 1
         raise KeyError("secret")
 
-    with pytest.raises(gr.Error, match="Steps must be less"):
+    with pytest.raises(gr.Error, match="steps must be less"):
         mendable()
     with pytest.raises(gr.Error, match="bug in the app") as told:
         list(broken())
