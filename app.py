@@ -18,8 +18,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__
     )
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 for all")
-    parser.add_argument("--port", type=int, default=7860, help="the port to listen on")
+    parser.add_argument(
+        "--host",
+        default=os.getenv("GRADIO_SERVER_NAME", "127.0.0.1"),
+        help="the address to listen on; 0.0.0.0 for all",
+    )
+    parser.add_argument(
+        "--port", type=int, default=int(os.getenv("GRADIO_SERVER_PORT", "7860")), help="the port to listen on"
+    )
     parser.add_argument("--share", action="store_true", help="also open a public link")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for this name and password")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
@@ -42,7 +48,7 @@ def main() -> None:
         )
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
-    except OSError:
+    except (OSError, OverflowError):
         parser.exit(2, f"error: {options.host}:{options.port} cannot be listened on; give another --port\n")
 
 

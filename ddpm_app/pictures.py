@@ -26,8 +26,10 @@ from torch import Tensor
 
 from ddpm_app.errors import UserError
 
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 8_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow itself then refuses twice as many, before it decodes anything
+MAX_JPEG_PIXELS = 25_000_000  # a photograph, which is decoded at a fraction of its size
+Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS  # Pillow itself refuses twice as many, before it decodes anything
 UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 HEAT = ((13, 8, 40), (120, 28, 109), (237, 105, 37), (252, 255, 164))
 
@@ -36,21 +38,24 @@ def read_picture(file: str | Path, image_shape: tuple[int, int, int]) -> Tensor:
     """The picture in `file` as uint8 (C, H, W) of that shape; UserError when it is none, or too large."""
     channels, height, width = image_shape
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             across, down = picture.size
-            if across * down > MAX_PIXELS:
+            if across * down > (MAX_JPEG_PIXELS if picture.format == "JPEG" else MAX_PIXELS):
                 raise Image.DecompressionBombError
             return fit(picture, (height, width), channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError("the picture has more than 8 million pixels; make it smaller first") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(
-            "the file cannot be read as a picture; give a whole PNG, JPEG, WebP, GIF or BMP file"
+            "the picture is too large: at most 8 million pixels, 25 million in a JPEG; make it smaller"
+        ) from error
+    except Exception as error:  # a damaged file raises anything, from struct.error to TypeError
+        raise UserError(
+            "the file cannot be read as a picture; give a whole PNG, JPEG, WebP, GIF, BMP or TIFF file"
         ) from error
 
 
 def fit(picture: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
     """A picture of any size and mode as uint8 (C, H, W): centre-cropped, resized, transparency on white."""
+    picture.draft(None, (2 * size[1], 2 * size[0]))  # a large JPEG is decoded at a half to an eighth
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or more, brought to 8
         values = np.nan_to_num(np.asarray(picture, dtype=np.float32))

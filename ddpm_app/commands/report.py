@@ -1,14 +1,16 @@
 """What every command says while it works and when it is done."""
 
-__all__ = ["add_model_arguments", "progress", "result"]
+__all__ = ["add_model_arguments", "progress", "result", "writable_folder"]
 
 import argparse
 import json
 import math
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED, DEFAULT_MODEL
 
 
@@ -36,3 +38,17 @@ def result(options: argparse.Namespace, sentence: str, values: dict[str, Any]) -
         for key, value in values.items()
     }
     print(json.dumps(known, allow_nan=False) if options.json else sentence)
+
+
+def writable_folder(name: str) -> Path:
+    """The folder of that name, made where it is missing; UserError when nothing can be written there."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(
+            f"--out {name} cannot be written to ({error.strerror}); give another folder"
+        ) from error
+    return folder

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_app.commands.report import add_model_arguments, progress, result
+from ddpm_app.commands.report import add_model_arguments, progress, result, writable_folder
 from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.engine import Engine, SampleRequest
-from ddpm_app.errors import UserError
 from ddpm_app.pictures import save_png, sheet, to_picture
 
 
@@ -54,17 +53,3 @@ def run(options: argparse.Namespace) -> None:
         f"{request.num_images} pictures in {out} after {seconds:.1f} s ({model.backend})",
         request.recipe() | {"out": str(out), "seconds": round(seconds, 3), "backend": model.backend},
     )
-
-
-def writable_folder(name: str) -> Path:
-    """The folder of that name, made where it is missing; UserError when nothing can be written there."""
-    folder = Path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise UserError(
-            f"--out {name} cannot be written to ({error.strerror}); give another folder"
-        ) from error
-    return folder

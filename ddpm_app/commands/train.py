@@ -4,7 +4,7 @@ import argparse
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ddpm_app.commands.report import result
+from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.training import TrainingConfig, train
 
 
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
     values = {field.name: getattr(options, field.name) for field in fields(TrainingConfig)}
     settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     config = TrainingConfig(**settings)
+    writable_folder(config.out)
     loss = float("nan")
     for at in train(config):
         loss = at.loss

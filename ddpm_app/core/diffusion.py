@@ -200,7 +200,8 @@ class GaussianDiffusion:
         )
 
     def _refuse_the_impossible(self) -> None:
-        if self.variance_type == "learned" and len(self) < len(self.trained):
+        single_steps = torch.equal(self.timesteps, torch.arange(len(self)))
+        if self.variance_type == "learned" and not single_steps:
             raise UserError(
                 f"this model learned the variances of single steps, so it can only take all "
                 f"{len(self.trained)} of them; choose that number of steps, or a fixed variance"

@@ -29,6 +29,7 @@ from ddpm_app.engine.requests import (
 from ddpm_app.models import BUNDLED, Model, available_models, load_model
 
 MAX_LOADED_MODELS = 3
+PIXELS_PER_PASS = 2**18  # of one forward pass, over all its images: bounds memory, and the wait for a Stop
 PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
     SampleRequest: procedures.sample,
     StochasticRequest: procedures.stochastic,
@@ -45,7 +46,7 @@ class Engine:
         self.checkpoints = Path(checkpoints)
         self._gate = Gate()
         self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
-        self._loading = threading.Lock()  # held for as long as a download takes
+        self._loading: dict[tuple[str, str], threading.Lock] = {}  # held as long as a download takes
         self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
         self._active: set[CancelToken] = set()
 
@@ -63,7 +64,9 @@ class Engine:
         key = name, precision
         if known := self._loaded(key):
             return known
-        with self._loading:
+        with self._remembering:
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:
             if known := self._loaded(key):  # by whoever loaded before us
                 return known
             model = load_model(name, self.device, precision, checkpoints=self.checkpoints)
@@ -112,10 +115,14 @@ class Engine:
 
     def _taking_turns(self, denoiser: Denoiser, token: CancelToken) -> Denoiser:
         def steered(x_t: Tensor, t: Tensor) -> Tensor:
-            token.check()
-            with self._gate.turn(), torch.inference_mode():
+            per_pass = max(1, PIXELS_PER_PASS // x_t[0, 0].numel())
+            parts = []
+            for some, when in zip(x_t.split(per_pass), t.split(per_pass), strict=True):
                 token.check()
-                return denoiser(x_t, t)
+                with self._gate.turn(), torch.inference_mode():
+                    token.check()
+                    parts.append(denoiser(some, when))
+            return torch.cat(parts)
 
         return steered
 

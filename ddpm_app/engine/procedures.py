@@ -28,6 +28,9 @@ from ddpm_app.engine.requests import (
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 
+# a picture drawn by a seed and then noised by it must not meet its own x_T again
+NOISE_STREAM = 1 << 63
+
 
 def sample(request: SampleRequest, model: Model) -> Iterator[Frame]:
     """Images from noise (algorithm 2); Song et al. (2020), section 4, for ddim."""
@@ -100,13 +103,16 @@ def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodR
     chain = model.diffusion
     if request.variance_type != AUTO:
         chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
-    x_0 = _fitting(request.picture, model)[None].to(model.device)
-    (generator,) = generators([request.seed])
+    x_0 = _fitting(request.picture, model)[None]  # the bound is float64, which not every device knows
+    (generator,) = generators([request.seed ^ NOISE_STREAM])
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
 
     def term(i: int) -> float:
-        noise = torch.randn(x_0.shape, generator=generator).to(model.device)
+        noise = torch.randn(x_0.shape, generator=generator)
         with torch.inference_mode():
-            return vb_bpd(chain, model.denoiser, x_0, torch.tensor([i]), noise).item()
+            return vb_bpd(chain, denoiser, x_0, torch.tensor([i]), noise).item()
 
     parts = strata(len(chain), request.num_terms, generator)
     num_steps = 1 + sum(len(places) for places, _ in parts)
@@ -128,7 +134,7 @@ def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodR
 def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
     """The model's chain with the request's variance, respaced to the request's number of steps."""
     chain = model.diffusion
-    if request.variance_type != AUTO:
+    if request.variance_type != AUTO and request.sampler == "ddpm":  # ddim's is eta
         chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
     spacing = None if request.timestep_spacing == AUTO else request.timestep_spacing
     return chain.respaced(request.num_inference_steps, spacing)  # type: ignore[arg-type]
@@ -165,8 +171,8 @@ def _prior(seed: int, model: Model) -> Tensor:
 
 
 def _noised(x_0: Tensor, t: int, diffusion: GaussianDiffusion, seed: int) -> Tensor:
-    """x_t (1, C, H, W) of an image (C, H, W), by the first noise of that seed."""
-    noise = torch.randn(x_0.shape, generator=generators([seed])[0])[None]
+    """x_t (1, C, H, W) of an image (C, H, W), by noise of that seed that no x_T of any seed shares."""
+    noise = torch.randn(x_0.shape, generator=generators([seed ^ NOISE_STREAM])[0])[None]
     return diffusion.q_sample(x_0[None], torch.tensor([t]), noise)
 
 

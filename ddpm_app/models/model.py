@@ -59,6 +59,8 @@ def network_denoiser(network: nn.Module, device: torch.device, precision: str) -
     """
     one_of("precision", precision, ["exact", "fast"])
     half = precision == "fast" and _computes_in_bfloat16(device)
+    if device.type == "cuda":  # TF32 would leave 10 bits of the mantissa
+        torch.backends.cudnn.allow_tf32 = False
     network = network.to(device).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its stub
 

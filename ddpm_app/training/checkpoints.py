@@ -21,7 +21,7 @@ SCHEDULE_NAMES = {
     "sigmoid": "sigmoid",
 }
 # what the weights were learned for, which a resumed run must not change
-PROCESS = ("schedule", "num_train_timesteps", "prediction_type")
+PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type")
 
 
 def save_state(out: Path, network, ema, optimizer, step: int) -> None:

@@ -110,7 +110,7 @@ def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         x_0, t, noise = (value.to(accelerator.device) for value in training_batch(config, pixels, step))
-        with accelerator.autocast(), global_randomness(config.seed + 1_000_003 * (step + 1)):
+        with accelerator.autocast(), global_randomness(config.seed + 1_000_003 * (step + 1) + 1):
             loss = loss_simple(diffusion, lambda x_t, t: unet(x_t, t).sample, x_0, t, noise).mean()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(unet.parameters(), config.max_grad_norm)
@@ -129,9 +129,10 @@ def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50
                 )
         if saving:
             network = accelerator.unwrap_model(unet)
-            save_state(Path(config.out), network, ema, optimizer, step)
             with averaged_weights(ema, network):
                 save_pipeline(Path(config.out), network, config, asdict(config) | {"steps_done": step})
+            # last, so that a state that says finished never stands beside an older model
+            save_state(Path(config.out), network, ema, optimizer, step)
         if reporting:
             rate = len(losses) * config.batch_size / (time.perf_counter() - since)
             yield Progress(step, config.num_steps, mean, rate)

@@ -65,11 +65,12 @@ def build_app(engine: Engine | None = None, model: str = DEFAULT_MODEL) -> gr.Bl
         for shown in (samples, continuations, between):
             with shown.send_row:
                 send_buttons(shown, tabs, targets)
-        chosen.change(describing(engine), chosen, facts, show_progress="hidden", api_visibility="private")
-        demo.load(describing(engine), chosen, facts, show_progress="hidden", api_visibility="private")
+        described = [facts, *shared.timestep_sliders]
+        for event in (chosen.change, demo.load):
+            event(describing(shared), chosen, described, show_progress="hidden", api_visibility="private")
         demo.load(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
         demo.unload(shared.sessions.leave)
-    return demo.queue(api_open=False, max_size=64, default_concurrency_limit=8)
+    return demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
 
 
 def send_buttons(shown: Results, tabs: gr.Tabs, targets: dict[str, tuple[str, gr.Image]]) -> None:
@@ -94,14 +95,15 @@ def sending(tab: str) -> Callable:
     return send
 
 
-def describing(engine: Engine) -> Callable:
-    """A handler that loads the chosen model and says what it is."""
+def describing(shared: Shared) -> Callable:
+    """A handler that loads the chosen model, says what it is and fits the sliders to its chain."""
 
-    def describe(name: str) -> str:
+    def describe(name: str) -> list:
+        sliders = shared.timestep_sliders
         try:
-            model = engine.model(name)
+            model = shared.engine.model(name)
         except UserError as error:
-            return f"**This model cannot be used:** {error}"
+            return [f"**This model cannot be used:** {error}", *[gr.skip()] * len(sliders)]
         channels, height, width = model.image_shape
         size = f"{model.num_parameters / 1e6:.1f}M parameters" if model.num_parameters else "no parameters"
         parts = [
@@ -112,7 +114,8 @@ def describing(engine: Engine) -> Callable:
             f"variance {model.diffusion.variance_type}",
             model.backend,
         ]
-        return "\n\n".join([" · ".join(parts), *(f"*{note}*" for note in model.notes)])
+        facts = "\n\n".join([" · ".join(parts), *(f"*{note}*" for note in model.notes)])
+        return [facts, *[gr.update(maximum=len(model.diffusion))] * len(sliders)]
 
     return describe
 

@@ -12,7 +12,7 @@ __all__ = [
 ]
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import gradio as gr
@@ -21,7 +21,6 @@ from torch import Tensor
 from ddpm_app.core.diffusion import Spacing
 from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.engine import CancelToken, Engine, SampleRequest
-from ddpm_app.errors import UserError
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.sessions import Sessions
@@ -42,6 +41,7 @@ class Shared:
     engine: Engine
     sessions: Sessions
     model: gr.Dropdown
+    timestep_sliders: list[gr.Slider] = field(default_factory=list)  # filled while the tabs are built
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,18 @@ class ChainControls:
         ]
 
 
-def chain_controls(shared: Shared, sampler: str, num_inference_steps: int, seed: int = 7) -> ChainControls:
+def chain_controls(
+    shared: Shared, sampler: str, num_inference_steps: int, *, eta: float = 0.0
+) -> ChainControls:
     """Sampler, steps, eta or variance, seed with a dice, and two finer settings folded away."""
     choices = [(SAMPLER_LABELS.get(name, name), name) for name in SAMPLERS]
     chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
     reverse_steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
     steps = spans_chain(shared, reverse_steps)
-    eta = gr.Slider(
+    noisiness = gr.Slider(
         0,
         1,
-        value=0.0,
+        value=eta,
         step=0.05,
         label="eta",
         info="0 is deterministic, 1 as noisy as DDPM",
@@ -87,7 +89,7 @@ def chain_controls(shared: Shared, sampler: str, num_inference_steps: int, seed:
     )
     variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
     with gr.Row(elem_classes="seed"):
-        number = gr.Number(seed, label="Seed", precision=0, minimum=0, scale=4, min_width=90)
+        number = gr.Number(7, label="Seed", minimum=0, scale=4, min_width=90)
         dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(
@@ -102,23 +104,16 @@ def chain_controls(shared: Shared, sampler: str, num_inference_steps: int, seed:
     chosen.change(
         lambda name: (gr.update(visible=name == "ddim"), gr.update(visible=name == "ddpm")),
         chosen,
-        [eta, variance],
+        [noisiness, variance],
         queue=False,
         api_visibility="private",
     )
-    return ChainControls(chosen, steps, eta, variance, number, spacing, precision)
+    return ChainControls(chosen, steps, noisiness, variance, number, spacing, precision)
 
 
 def spans_chain(shared: Shared, slider: gr.Slider) -> gr.Slider:
-    """The slider over timesteps, which follows the length of the chosen model's chain."""
-
-    def follow(name: str) -> dict:
-        try:
-            return gr.update(maximum=len(shared.engine.model(name).diffusion))
-        except UserError:  # said once, where the model is described
-            return gr.skip()
-
-    shared.model.change(follow, shared.model, slider, show_progress="hidden", api_visibility="private")
+    """The slider over timesteps, which will follow the length of the chosen model's chain."""
+    shared.timestep_sliders.append(slider)
     return slider
 
 
@@ -172,15 +167,31 @@ def examples(shared: Shared) -> list[str]:
     ]
 
 
+def offer_examples(shared: Shared, *inputs: gr.Image) -> None:
+    """The examples to click on, one for each input; gr.Examples would update the inputs."""
+    files, width = examples(shared), len(inputs)
+    rows = [files[k : k + width] for k in range(0, len(files) - width + 1, width)]
+    if rows:
+        shelf = gr.Dataset(components=list(inputs), samples=rows, type="index", label="Examples")
+        shelf.click(
+            lambda row: rows[row] if width > 1 else rows[row][0],
+            shelf,
+            list(inputs),
+            queue=False,
+            api_visibility="private",
+        )
+
+
 def own_or_given(
     shared: Shared, model: str, files: list[str | None], seed: int, token: CancelToken
 ) -> list[Tensor]:
     """The pictures in `files`, uint8 (C, H, W) as the model takes them; for None, one of its own."""
-    image_shape = shared.engine.model(model).image_shape
+    chosen = shared.engine.model(model)
+    image_shape, steps = chosen.image_shape, min(50, len(chosen.diffusion))
     given = [read_picture(file, image_shape) if file else None for file in files]
     missing = sum(picture is None for picture in given)
     if missing:
-        request = SampleRequest(model=model, num_images=missing, seed=seed)
+        request = SampleRequest(model=model, num_images=missing, seed=seed, num_inference_steps=steps)
         *_, last = shared.engine.run(request, token)
         own = iter(last.images)
     return [next(own) if picture is None else picture for picture in given]

@@ -54,6 +54,7 @@ def results(label: str, sheet: str | None = None, status: str = "") -> Results:
     send_row = gr.Row(elem_classes="send")
     picked = gr.State(0)
     gallery.select(_place, outputs=picked, queue=False, api_visibility="private")
+    gallery.change(lambda: 0, outputs=picked, queue=False, api_visibility="private")
     return Results(line, image, gallery, sheet_file, zip_file, picked, send_row)
 
 
@@ -87,18 +88,26 @@ def note(status: str) -> tuple:
 
 
 def finished(
-    status: str, picture: Image.Image, images: Tensor, captions: Sequence[str], request: SampleRequest
+    status: str,
+    picture: Image.Image,
+    images: Tensor,
+    captions: Sequence[str],
+    requests: Sequence[SampleRequest],
 ) -> tuple:
-    """The end of a run: every image a PNG with its recipe, the sheet and a ZIP of all to download."""
+    """The end of a run: every image a PNG with the recipe of its own request, the sheet and a ZIP of all.
+
+    `requests` has one entry for each row of equally many images; the sheet carries the first.
+    """
     folder = new_folder()
-    recipe = request.recipe() | {"procedure": type(request).__name__.removesuffix("Request").lower()}
-    sheet_file = save_png(picture, folder / "sheet.png", recipe)
+    procedure = type(requests[0]).__name__.removesuffix("Request").lower()
+    sheet_file = save_png(picture, folder / "sheet.png", requests[0].recipe() | {"procedure": procedure})
     files = []
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        own = recipe | {"image": place, "caption": caption}
+    for count, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        request, place = requests[count * len(requests) // len(images)], count % requests[0].num_images
+        own = request.recipe() | {"procedure": procedure, "image": place, "caption": caption}
         if type(request) is SampleRequest:  # an image from noise is made again alone by its own seed
             own |= {"seed": request.seeds[place], "num_images": 1, "image": 0}
-        files.append(save_png(to_picture(image), folder / f"{place:05d}.png", own))
+        files.append(save_png(to_picture(image), folder / f"{count:05d}.png", own))
     archive = folder / "images.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as pack:
         for file in [sheet_file, *files]:

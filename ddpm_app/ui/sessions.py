@@ -20,41 +20,37 @@ logger = logging.getLogger(__name__)
 
 
 class Sessions:
-    """The cancel tokens of each visitor's runs, one for each tab."""
+    """The cancel tokens of each visitor's runs in each tab."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tokens: dict[tuple[str, str], CancelToken] = {}
+        self._tokens: dict[CancelToken, tuple[str, str]] = {}
 
     @contextmanager
     def run(self, request: gr.Request, tab: str) -> Iterator[CancelToken]:
-        """A token for a run in this visitor's tab, which ends the one before; being stopped is no error."""
-        key, token = (_visitor(request), tab), CancelToken()
+        """A token for a run in this visitor's tab; being stopped is no error."""
+        token = CancelToken()
         with self._lock:
-            before = self._tokens.get(key)
-            self._tokens[key] = token
-        if before:
-            before.cancel()
+            self._tokens[token] = _visitor(request), tab
         try:
             yield token
         except Cancelled:
             pass
         finally:
             with self._lock:
-                if self._tokens.get(key) is token:
-                    del self._tokens[key]
+                del self._tokens[token]
 
     def stop(self, request: gr.Request, tab: str) -> None:
-        """Ends the run in this visitor's tab, if there is one."""
-        with self._lock:
-            token = self._tokens.get((_visitor(request), tab))
-        if token:
-            token.cancel()
+        """Ends this visitor's runs in this tab."""
+        self._cancel(lambda visitor, place: (visitor, place) == (_visitor(request), tab))
 
     def leave(self, request: gr.Request) -> None:
         """Ends every run of a visitor who closed the page."""
+        self._cancel(lambda visitor, place: visitor == _visitor(request))
+
+    def _cancel(self, meant: Callable[[str, str], bool]) -> None:
         with self._lock:
-            tokens = [token for (visitor, _), token in self._tokens.items() if visitor == _visitor(request)]
+            tokens = [token for token, key in self._tokens.items() if meant(*key)]
         for token in tokens:
             token.cancel()
 

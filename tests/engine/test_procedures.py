@@ -4,7 +4,7 @@ import torch
 from ddpm_app.core.images import from_uint8, to_uint8
 from ddpm_app.core.procedures import slerp
 from ddpm_app.core.samplers import SAMPLERS, generators, reverse
-from ddpm_app.engine import InterpolateRequest, SampleRequest, SlerpRequest, StochasticRequest
+from ddpm_app.engine import ForwardRequest, InterpolateRequest, SampleRequest, SlerpRequest, StochasticRequest
 from tests.doubles import refusal
 
 MODELS = ["tiny-8", "exact-normal"]
@@ -256,3 +256,19 @@ def test_the_noise_along_a_latent_path_is_in_neither_of_its_ends(engine, seeds):
     for end in frame.shared:
         # over 256 pixels independent noise correlates by 0.06, and by 0.3 never
         assert torch.corrcoef(torch.stack([noise[0].flatten(), end.flatten()]))[0, 1].abs() < 0.3
+
+
+def test_the_noise_on_a_picture_is_independent_of_the_noise_that_the_picture_was_drawn_from(engine):
+    drawn = SampleRequest(model="exact-normal", num_images=1, seed=7)
+    *_, last = engine.run(drawn)
+    request = ForwardRequest(picture=last.images[0], diffusion_steps=(0, 1000), seed=7)
+    x_0, noise = engine.forward(request).double().flatten(1)
+    assert abs(torch.corrcoef(torch.stack([x_0, noise]))[0, 1]) < 5 / len(x_0) ** 0.5  # five standard errors
+
+
+def test_a_large_batch_is_computed_in_passes_with_the_same_result(engine, monkeypatch):
+    request = SampleRequest(model="exact-shapes", num_images=5, num_inference_steps=3)
+    *_, whole = engine.run(request)
+    monkeypatch.setattr("ddpm_app.engine.engine.PIXELS_PER_PASS", 2 * 32 * 32)
+    *_, parts = engine.run(request)
+    assert torch.equal(whole.images, parts.images)

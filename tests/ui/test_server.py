@@ -124,7 +124,7 @@ def bomb(file: Path, edge: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"), [("text", "cannot be read"), ("bomb", "8 million"), ("half", "cannot be read")]
+    ("what", "said"), [("text", "cannot be read"), ("bomb", "8 million pixels"), ("half", "cannot be read")]
 )
 def test_what_is_no_picture_gets_its_sentence(client: Client, tmp_path: Path, what: str, said: str):
     file = tmp_path / "picture.png"

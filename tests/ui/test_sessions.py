@@ -34,11 +34,13 @@ def test_leaving_the_page_ends_every_run_of_the_visitor():
         assert (one.cancelled, two.cancelled, other.cancelled) == (True, True, False)
 
 
-def test_a_new_run_in_a_tab_ends_the_one_before_it():
+def test_several_runs_of_one_visitor_in_one_tab_go_on_side_by_side_and_stop_together():
     sessions = Sessions()
     with sessions.run(visitor("a"), "sample") as first, sessions.run(visitor("a"), "sample") as second:
+        assert not first.cancelled
+        sessions.stop(visitor("a"), "sample")
         assert first.cancelled
-        assert not second.cancelled
+        assert second.cancelled
 
 
 def test_being_stopped_is_no_error_and_a_finished_run_leaves_nothing_to_stop():

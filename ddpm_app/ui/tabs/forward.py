@@ -9,7 +9,7 @@ from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest
 from ddpm_app.pictures import sheet, to_picture
-from ddpm_app.ui.controls import Shared, examples, explain, own_or_given, picture_input
+from ddpm_app.ui.controls import Shared, examples, explain, offer_examples, own_or_given, picture_input
 from ddpm_app.ui.results import crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
@@ -58,11 +58,10 @@ def build(shared: Shared) -> gr.Image:
         with gr.Column(scale=1, min_width=280):
             start = gr.Button("Add noise", variant="primary")
             picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
-            if examples(shared):
-                gr.Examples(examples(shared), picture, label="Examples")
+            offer_examples(shared, picture)
             steps = gr.Slider(0, 1000, value=250, step=1, label="Diffusion steps t")
             schedule = gr.Dropdown(list(SCHEDULES), value="linear", label="Schedule")
-            seed = gr.Number(7, label="Seed of the noise", precision=0, minimum=0)
+            seed = gr.Number(7, label="Seed of the noise", minimum=0)
         with gr.Column(scale=2, min_width=300):
             facts = status_line(bar("Press the button or drag t", 0))
             now = crisp("x₀ and x_t", small=True)

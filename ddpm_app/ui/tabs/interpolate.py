@@ -16,6 +16,7 @@ from ddpm_app.ui.controls import (
     chain_controls,
     examples,
     explain,
+    offer_examples,
     own_or_given,
     picture_input,
     run_buttons,
@@ -81,7 +82,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             ends = None
             rows: dict[str, SampleRequest]  # by what their captions begin with
             if kind == SPHERE:
-                rows = {"": SlerpRequest(**settings | {"sampler": "ddim"}, other_seed=other_seed)}
+                on_the_sphere = {"sampler": "ddim", "eta": plain.eta if sampler == "ddim" else 0.0}
+                rows = {"": SlerpRequest(**settings | on_the_sphere, other_seed=other_seed)}
             else:
                 ends = own_or_given(shared, model, [picture_a, picture_b], seed, token)
                 one = InterpolateRequest(
@@ -102,7 +104,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         if token.cancelled:
             yield *note(clock.stopped()), gr.skip()
             return
-        weights = torch.linspace(0, 1, num_images).tolist()
+        weights = torch.linspace(0, 1, plain.num_images).tolist()
         captions = [f"{row}λ {weight:.2f}" for row in rows for weight in weights]
         pictures = [to_picture(image) for image in done[len(done) // 2]]
         animation = save_animation(pictures + pictures[-2:0:-1], new_folder() / "interpolation.gif", 120, 256)
@@ -111,7 +113,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             strip(done, ends),
             torch.cat(done),
             captions,
-            next(iter(rows.values())),
+            list(rows.values()),
         )
         yield *shown, gr.DownloadButton(value=str(animation), interactive=True)
 
@@ -125,15 +127,10 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
                 with gr.Row():
                     picture_a = picture_input("From", start_pictures[0])
                     picture_b = picture_input("To", start_pictures[1])
-                if examples(shared):
-                    files = examples(shared)
-                    gr.Examples(
-                        [[a, b] for a, b in zip(files[::2], files[1::2], strict=False)],
-                        [picture_a, picture_b],
-                    )
+                offer_examples(shared, picture_a, picture_b)
                 steps = spans_chain(shared, gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t"))
                 shared_noise = gr.Checkbox(True, label="The same noise on both")
-            other_seed = gr.Number(8, label="Seed of the other end", precision=0, minimum=0, visible=False)
+            other_seed = gr.Number(8, label="Seed of the other end", minimum=0, visible=False)
             num_images = gr.Slider(2, 21, value=11, step=1, label="Values of λ")
             chain = chain_controls(shared, "ddim", 50)
         with gr.Column(scale=2, min_width=300):

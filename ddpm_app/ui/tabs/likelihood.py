@@ -14,6 +14,7 @@ from ddpm_app.ui.controls import (
     Shared,
     examples,
     explain,
+    offer_examples,
     own_or_given,
     picture_input,
     run_buttons,
@@ -62,11 +63,10 @@ def build(shared: Shared) -> gr.Image:
         with gr.Column(scale=1, min_width=280):
             start = run_buttons(shared, "likelihood", "Measure")
             picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
-            if examples(shared):
-                gr.Examples(examples(shared), picture, label="Examples")
+            offer_examples(shared, picture)
             num_terms = gr.Slider(2, 1000, value=50, step=1, label="Timesteps measured")
             variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance")
-            seed = gr.Number(7, label="Seed", precision=0, minimum=0)
+            seed = gr.Number(7, label="Seed", minimum=0)
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Measure: the bound and its terms appear here", 0))
             terms = gr.Dataframe(headers=["part", "bits/dim"], label="The bound", interactive=False)

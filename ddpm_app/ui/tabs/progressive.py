@@ -35,7 +35,7 @@ class Film:
     pred_x0: Tensor
 
     def picture(self, place: int) -> Image.Image:
-        """x_t above x0-hat at one stored frame."""
+        """x after one stored step above the x0-hat that led to it."""
         return pair(self.x_t[place], self.pred_x0[place])
 
     def strip(self, frames: Tensor) -> Image.Image:
@@ -130,7 +130,7 @@ def build(shared: Shared) -> None:
             chain = chain_controls(shared, "ddpm", 200)
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Generate: the whole way from noise to picture is kept here", 0))
-            live = crisp("x_t above, x̂₀ below")
+            live = crisp("x after the step above, the x̂₀ that led to it below")
             scrubber = gr.Slider(0, 1, value=0, step=1, label="Drag through the steps", interactive=False)
             strip_x0 = crisp("x̂₀ over reverse time (figure 6)")
             strip_x_t = crisp("x_t over reverse time")
@@ -170,7 +170,7 @@ def kept(frame: Frame) -> bool:
 
 
 def pair(x_t: Tensor, pred_x0: Tensor) -> Image.Image:
-    """Two rows: x_t, and the x0-hat guessed from it."""
+    """Two rows: x after a step, and the x0-hat that led to it."""
     return sheet(torch.cat([x_t, pred_x0]), columns=len(x_t))
 
 

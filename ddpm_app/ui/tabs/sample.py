@@ -60,7 +60,7 @@ def build(shared: Shared) -> Results:
             return
         done = clock.finished(f"{wanted.num_images} pictures")
         captions = [f"seed {own}" for own in wanted.seeds]
-        yield finished(done, sheet(frame.images), frame.images, captions, wanted)
+        yield finished(done, sheet(frame.images), frame.images, captions, [wanted])
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):

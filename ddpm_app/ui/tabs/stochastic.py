@@ -14,8 +14,8 @@ from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.controls import (
     Shared,
     chain_controls,
-    examples,
     explain,
+    offer_examples,
     picture_input,
     run_buttons,
     spans_chain,
@@ -89,7 +89,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
         captions = [f"x₀ {k + 1}" for k in range(wanted.num_images)]
         picture_sheet = sheet(with_shared(frame.images, frame.shared_images))
         done = clock.finished(f"{wanted.num_images} continuations of one x_t at t = {wanted.diffusion_steps}")
-        shown = finished(done, picture_sheet, frame.images, captions, wanted)
+        shown = finished(done, picture_sheet, frame.images, captions, [wanted])
         yield *shown, spread(frame.images)
 
     explain(ABOUT)
@@ -99,10 +99,9 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             steps = spans_chain(shared, gr.Slider(1, 1000, value=750, step=1, label="Frozen at t"))
             presets = gr.Radio(list(PAPER_STEPS), value=750, label="As in the paper", elem_classes="presets")
             picture = picture_input("Picture to noise (empty: a chain from noise)")
-            if examples(shared):
-                gr.Examples(examples(shared), picture, label="Examples")
+            offer_examples(shared, picture)
             num_images = gr.Slider(1, 24, value=8, step=1, label="Continuations")
-            chain = chain_controls(shared, "ddpm", 100)
+            chain = chain_controls(shared, "ddpm", 100, eta=1.0)
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(
