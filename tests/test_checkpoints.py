@@ -41,7 +41,10 @@ def test_a_bundled_model_has_a_card_with_a_licence_and_its_training_settings(nam
     card = (BUNDLED / name / "README.md").read_text()
     assert "license:" in card.partition("---")[2].partition("---")[0]
     assert len(card) > 300
-    assert json.loads((BUNDLED / name / "training.json").read_text())["steps_done"] > 0
+    settings = json.loads((BUNDLED / name / "training.json").read_text())
+    assert f"{settings['steps_done']:,}" in card
+    assert not settings["data"].startswith("/")
+    assert "bits/dim" in card
 
 
 @every_model
