@@ -28,8 +28,9 @@ from ddpm_app.engine.requests import (
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 
-# a picture drawn by a seed and then noised by it must not meet its own x_T again
-NOISE_STREAM = 1 << 63
+# a picture drawn by a seed and then noised by it must not meet its own x_T again; low bits change, since torch's
+# CPU generator reads only the lower 32 bits of a seed
+NOISE_STREAM = 0x9E3779B9
 
 
 def sample(request: SampleRequest, model: Model) -> Iterator[Frame]:
@@ -171,7 +172,7 @@ def _prior(seed: int, model: Model) -> Tensor:
 
 
 def _noised(x_0: Tensor, t: int, diffusion: GaussianDiffusion, seed: int) -> Tensor:
-    """x_t (1, C, H, W) of an image (C, H, W), by noise of that seed that no x_T of any seed shares."""
+    """x_t (1, C, H, W) of an image (C, H, W), by a noise of that seed which is not its x_T."""
     noise = torch.randn(x_0.shape, generator=generators([seed ^ NOISE_STREAM])[0])[None]
     return diffusion.q_sample(x_0[None], torch.tensor([t]), noise)
 

@@ -5,6 +5,7 @@ from ddpm_app.core.images import from_uint8, to_uint8
 from ddpm_app.core.procedures import slerp
 from ddpm_app.core.samplers import SAMPLERS, generators, reverse
 from ddpm_app.engine import ForwardRequest, InterpolateRequest, SampleRequest, SlerpRequest, StochasticRequest
+from ddpm_app.engine.procedures import NOISE_STREAM
 from tests.doubles import refusal
 
 MODELS = ["tiny-8", "exact-normal"]
@@ -118,13 +119,13 @@ def test_a_continuation_does_not_depend_on_how_many_there_are(engine):
 
 
 @every_model
-def test_a_picture_is_noised_to_x_t_by_the_noise_of_the_seed(engine, model):
+def test_a_picture_is_noised_to_x_t_by_the_seeds_own_stream_of_noise(engine, model):
     given = picture(engine, model, 1)
     frames = stochastic(engine, model, picture=given, diffusion_steps=501, seed=4)
     assert [frame.t for frame in frames] == [500, 400, 300, 200, 100, 0]
     assert [frame.step for frame in frames] == [1, 2, 3, 4, 5, 6]
     assert {frame.num_steps for frame in frames} == {6}
-    noise = torch.randn(given.shape, generator=generators([4])[0])
+    noise = torch.randn(given.shape, generator=generators([4 ^ NOISE_STREAM])[0])
     alpha_bar = engine.model(model).diffusion.alphas_cumprod[500]
     expected = alpha_bar.sqrt() * from_uint8(given) + (1 - alpha_bar).sqrt() * noise
     torch.testing.assert_close(frames[0].shared[0], expected.float())
