@@ -28,8 +28,8 @@ from ddpm_app.engine.requests import (
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 
-# a picture drawn by a seed and then noised by it must not meet its own x_T again; low bits change, since torch's
-# CPU generator reads only the lower 32 bits of a seed
+# a picture drawn by a seed and then noised by it must not meet its own x_T again; the low bits change, since
+# torch's CPU generator reads only 32 bits of a seed
 NOISE_STREAM = 0x9E3779B9
 
 
