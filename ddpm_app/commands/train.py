@@ -1,42 +1,111 @@
 """Train a model on your pictures; an interrupted run resumes by itself."""
 
 import argparse
-from dataclasses import MISSING, fields
+import json
+import signal
+import sys
+import threading
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from ddpm_app.commands.report import result, writable_folder
-from ddpm_app.training import TrainingConfig, train
+from ddpm_app.errors import UserError
+from ddpm_app.training import Progress, TrainingConfig, train
+
+HELP = {
+    "data": "shapes (built in), a folder, a .zip, a .parquet file, or a data set on the Hub as owner/name",
+    "out": "the folder of the model and of the run's state",
+    "held_out": "pictures whose loss is measured and never learned from",
+    "block_out_channels": "the widths of the network, from the picture's size down",
+    "attention_resolutions": "edges of the maps that attend to themselves",
+    "attention_head_dim": "channels of a head; 0 for one head",
+    "init_from": "a model whose weights to begin with",
+    "min_snr_gamma": "weigh timesteps by min(SNR, this); 0 for all alike",
+    "batch_size": "pictures a step, over all processes",
+    "gradient_accumulation_steps": "parts in which a process takes its pictures, to save memory",
+    "final_learning_rate": "share of the learning rate at the last step",
+    "log_with": "tensorboard or trackio, beside the run's own progress.jsonl",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Every field of a TrainingConfig; `--num-steps` for num_steps, and so on."""
+    """Every field of a TrainingConfig, `--num-steps` for num_steps; what is not given comes from --config."""
+    parser.add_argument("--config", help="the training.json of another run, whose settings to take over")
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on with the run in --out if there is one",
+    )
     for field in fields(TrainingConfig):
-        flag = "--" + field.name.replace("_", "-")
-        if field.default is MISSING:
-            parser.add_argument(
-                flag, required=True, help="a folder" if field.name == "out" else "a folder or .parquet"
-            )
-        elif isinstance(field.default, bool):
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=" ")
-        elif isinstance(field.default, tuple):
-            parser.add_argument(flag, type=int, nargs="+", default=field.default, help=" ")
-        else:
-            parser.add_argument(flag, type=type(field.default), default=field.default, help=" ")
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=described(field), **kind(field)
+        )
+
+
+def described(field: Field) -> str:
+    """What the field is for, and its default."""
+    default = "" if field.default in (MISSING, "") else f"default: {field.default}"
+    text = HELP.get(field.name, "")
+    return f"{text} ({default})" if text and default else text or default
+
+
+def kind(field: Field) -> dict[str, Any]:
+    """How argparse reads the field."""
+    if isinstance(field.default, bool):
+        return {"action": argparse.BooleanOptionalAction}
+    if isinstance(field.default, tuple):
+        return {"type": int, "nargs": "*"}
+    return {"type": str if field.default is MISSING else type(field.default)}
 
 
 def run(options: argparse.Namespace) -> None:
-    """One line for each report of the loop."""
-    values = {field.name: getattr(options, field.name) for field in fields(TrainingConfig)}
-    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    config = TrainingConfig(**settings)
+    """Trains under a progress bar; SIGTERM and Ctrl-C end it saved, after the step at hand."""
+    config = TrainingConfig(**settings(options))
     writable_folder(config.out)
-    loss = float("nan")
-    for at in train(config):
-        loss = at.loss
-        print(
-            f"step {at.step} of {at.num_steps}  loss {loss:.4f}  {at.images_per_second:.1f} images/s",
-            flush=True,
-        )
-    result(
-        options, f"the model is in {config.out}", {"out": config.out, "steps": config.num_steps, "loss": loss}
-    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    at = None
+    for at in shown(train(config, resume=options.resume, stopping=stop.is_set)):
+        pass
+    values = {"out": config.out, "steps": at.step if at else config.num_steps, "loss": at.loss if at else None}
+    stopped = f"stopped at step {values['steps']}; the same command resumes. " if stop.is_set() else ""
+    result(options, f"{stopped}The model is in {config.out}", values)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields given, over those of the --config file; UserError where one that is needed is missing."""
+    named = [field.name for field in fields(TrainingConfig)]
+    values: dict[str, Any] = {}
+    if options.config:
+        try:
+            read = json.loads(Path(options.config).read_text())
+            values = {name: read[name] for name in named if name in read and name not in ("data", "out")}
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"--config {options.config} is not the training.json of a run") from error
+    values |= {name: value for name, value in vars(options).items() if name in named}
+    for name in ("data", "out"):
+        if name not in values:
+            raise UserError(f"--{name} is missing: {HELP[name]}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def shown(reports):
+    """The same reports, each told on the way: in a bar on a terminal, else in a line."""
+    bar = None
+    for at in reports:
+        text = f"loss {at.loss:.4f}  {at.images_per_second:.1f} images/s"
+        text += f"  held-out {at.held_out_loss:.4f}" if at.held_out_loss is not None else ""
+        if sys.stderr.isatty():
+            bar = bar or tqdm(total=at.num_steps, initial=at.step, unit="step", dynamic_ncols=True)
+            bar.update(at.step - bar.n)
+            bar.set_postfix_str(text)
+        else:
+            print(f"step {at.step} of {at.num_steps}  {text}  {at.seconds_left:.0f} s left", flush=True)
+        yield at
+    if bar:
+        bar.close()

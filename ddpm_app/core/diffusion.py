@@ -161,14 +161,16 @@ class GaussianDiffusion:
         prediction, *rest = model_output.split(channels, dim=1)
         return prediction, rest[0] if rest else None
 
-    def p_mean_variance(self, model_output: Tensor, x_t: Tensor, t: Tensor) -> ReverseGaussian:
-        """p(x_{t-1} | x_t): the posterior at x0-hat, clipped when the chain says so (eq. 11).
+    def p_mean_variance(
+        self, model_output: Tensor, x_t: Tensor, t: Tensor, *, clip_denoised: bool | None = None
+    ) -> ReverseGaussian:
+        """p(x_{t-1} | x_t): the posterior at x0-hat, clipped when the chain, or the caller, says so (eq. 11).
 
         `model_output` has the channels of x_t, or twice as many where the variance is learned.
         """
         prediction, variance_output = self.split_output(model_output, x_t)
         pred_x0 = self._pred_x0(prediction, x_t, t)
-        if self.clip_denoised:
+        if self.clip_denoised if clip_denoised is None else clip_denoised:
             pred_x0 = pred_x0.clamp(-1, 1)
         mean = self.q_posterior(pred_x0, x_t, t).mean
         log_variance = self._log_variance(variance_output, x_t, t)

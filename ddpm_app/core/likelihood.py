@@ -3,14 +3,22 @@
 Images are those of 256 levels scaled to [-1, 1]. Source: Ho, Jain and Abbeel (2020).
 """
 
-__all__ = ["decoder_log_likelihood", "normal_kl", "prior_bpd", "strata", "stratified_sum", "vb_bpd"]
+__all__ = [
+    "bound_term",
+    "decoder_log_likelihood",
+    "normal_kl",
+    "prior_bpd",
+    "strata",
+    "stratified_sum",
+    "vb_bpd",
+]
 
 import math
 
 import torch
 from torch import Tensor
 
-from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.diffusion import Gaussian, GaussianDiffusion
 from ddpm_app.core.samplers import Denoiser
 
 
@@ -44,17 +52,22 @@ def prior_bpd(diffusion: GaussianDiffusion, x_0: Tensor) -> Tensor:
     return _bits(normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(mean)))
 
 
-def vb_bpd(chain: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
-    """One sample of the bound's term at place i (B,) of the chain, for each image (B,).
+def bound_term(diffusion: GaussianDiffusion, p: Gaussian, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """What the reverse step p(x_{t-1} | x_t) costs each image, (B,).
 
-    It is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) | p(x_{t-1} | x_t)) for i > 0, and -log p(x_0 | x_1) at i = 0.
+    It is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) | p(x_{t-1} | x_t)) for t > 0, and -log p(x_0 | x_1) at t = 0.
     """
-    x_t = chain.q_sample(x_0, i, noise)
-    q = chain.q_posterior(x_0, x_t, i)
-    p = chain.p_mean_variance(denoiser(x_t, chain.timesteps[i].to(x_t.device)), x_t, i)
+    q = diffusion.q_posterior(x_0, x_t, t)
     kl = normal_kl(q.mean.double(), q.log_variance.double(), p.mean.double(), p.log_variance.double())
     decoder = -decoder_log_likelihood(x_0, p.mean, p.log_variance)
-    return _bits(torch.where((i == 0).to(x_0.device).view(-1, 1, 1, 1), decoder, kl))
+    return _bits(torch.where((t == 0).to(x_0.device).view(-1, 1, 1, 1), decoder, kl))
+
+
+def vb_bpd(chain: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
+    """One sample of the bound's term at place i (B,) of the chain, for each image (B,)."""
+    x_t = chain.q_sample(x_0, i, noise)
+    p = chain.p_mean_variance(denoiser(x_t, chain.timesteps[i].to(x_t.device)), x_t, i)
+    return bound_term(chain, p, x_0, x_t, i)
 
 
 def _bits(nats: Tensor) -> Tensor:

@@ -1,6 +1,13 @@
 """From a name, a folder or a Hub repository to a Model: a denoiser, its chain and its image shape."""
 
-from ddpm_app.models.catalogue import BUNDLED, DEFAULT_MODEL, HUB_MODELS, available_models, load_model
+from ddpm_app.models.catalogue import (
+    BUNDLED,
+    DEFAULT_MODEL,
+    HUB_MODELS,
+    available_models,
+    load_model,
+    read_network,
+)
 from ddpm_app.models.model import Model, Precision, resolve_device
 
 __all__ = [
@@ -11,5 +18,6 @@ __all__ = [
     "Precision",
     "available_models",
     "load_model",
+    "read_network",
     "resolve_device",
 ]

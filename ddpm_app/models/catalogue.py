@@ -4,11 +4,13 @@ A name is tried as an exact denoiser, as a folder of the checkpoints directory, 
 Hub repository (`owner/repo` or `owner/repo@revision`), in this order.
 """
 
-__all__ = ["BUNDLED", "DEFAULT_MODEL", "HUB_MODELS", "available_models", "load_model"]
+__all__ = ["BUNDLED", "DEFAULT_MODEL", "HUB_MODELS", "available_models", "load_model", "read_network"]
 
 import re
 from pathlib import Path
 from typing import get_args
+
+from torch import nn
 
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import exact, folder, hub
@@ -42,6 +44,12 @@ def load_model(
         return exact.load(name, where)
     path = locate(name, checkpoints)
     return folder.load(name, path, where, precision)
+
+
+def read_network(name: str | Path, *, checkpoints: Path = BUNDLED) -> nn.Module:
+    """The bare network of the model of that name, in float32 on the CPU, for training on."""
+    name = str(name).strip()
+    return folder.read_network(name, folder.describe(name, locate(name, checkpoints)))
 
 
 def locate(name: str, checkpoints: Path = BUNDLED) -> Path:

@@ -13,6 +13,7 @@ __all__ = [
     "describe",
     "is_pipeline",
     "load",
+    "read_network",
 ]
 
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.schedules import (
@@ -64,7 +65,7 @@ def load(name: str, path: Path, device: torch.device, precision: str) -> Model:
     """The model in folder `path`; UserError when it is damaged or not an unconditional pixel-space DDPM."""
     description = describe(name, path)
     config = description.config
-    network = build_network(name, config, read_weights(name, description.weights_folder))
+    network = read_network(name, description)
     denoiser, backend = network_denoiser(network, device, precision)
     height, width = edges(config["sample_size"])
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -72,6 +73,11 @@ def load(name: str, path: Path, device: torch.device, precision: str) -> Model:
     return Model(
         name, denoiser, description.diffusion, image_shape, device, backend, num_parameters, description.notes
     )
+
+
+def read_network(name: str, description: Description) -> nn.Module:
+    """The network described, with its weights, in float32 on the CPU."""
+    return build_network(name, description.config, read_weights(name, description.weights_folder))
 
 
 def describe(name: str, path: Path) -> Description:

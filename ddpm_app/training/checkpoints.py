@@ -1,19 +1,29 @@
-"""What a training run leaves on disk: its resumable state, and a diffusers folder of the averaged weights."""
+"""What a training run leaves on disk: its resumable state, and a diffusers folder of the averaged weights.
 
-__all__ = ["load_state", "save_pipeline", "save_state"]
+Every file is written beside its place and then moved there, so that it is whole at any moment.
+"""
 
+__all__ = ["SETTINGS", "STATE", "TrainingState", "load_state", "save_pipeline", "save_state"]
+
+import contextlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ddpm_app.core.losses import TimestepSampler
 from ddpm_app.errors import UserError
+from ddpm_app.training.config import TrainingConfig
 
 STATE = "training_state.pt"
 SETTINGS = "training.json"
-# the names that diffusers gives to our schedules and variances
+PARTIAL = ".partial"
+# the names that diffusers gives to our schedules
 SCHEDULE_NAMES = {
     "linear": "linear",
     "quadratic": "scaled_linear",
@@ -21,53 +31,78 @@ SCHEDULE_NAMES = {
     "sigmoid": "sigmoid",
 }
 # what the weights were learned for, which a resumed run must not change
-PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type")
+PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type", "variance_type")
 
 
-def save_state(out: Path, network, ema, optimizer, step: int) -> None:
+@dataclass
+class TrainingState:
+    """What a step changes: the step's random numbers and place in the data follow from `step` itself."""
+
+    network: Any
+    ema: Any
+    optimizer: torch.optim.Optimizer
+    timesteps: TimestepSampler
+    step: int = 0
+    seconds: float = 0.0
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the network has the averaged weights and is in evaluation mode."""
+        parameters = list(self.network.parameters())
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.ema.restore(parameters)
+            self.network.train()
+
+
+def save_state(out: Path, state: TrainingState) -> None:
     """Everything a resumed run needs; the old state stays whole until the new one is."""
-    state = {
-        "step": step,
-        "network": network.state_dict(),
-        "ema": ema.state_dict(),
-        "optimizer": optimizer.state_dict(),
+    values = {
+        "step": state.step,
+        "seconds": state.seconds,
+        "network": state.network.state_dict(),
+        "ema": state.ema.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "timestep_history": state.timesteps.history,
+        "timestep_counts": state.timesteps.counts,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"{STATE}.partial"
-    torch.save(state, partial)
-    os.replace(partial, out / STATE)
+    with _into(out) as partial:
+        torch.save(values, partial / STATE)
 
 
-def load_state(out: Path, network, ema, optimizer, config) -> int:
-    """The number of steps already done, after restoring what save_state wrote; 0 where there is nothing.
+def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
+    """Puts into `state` what save_state wrote into `out`; nothing where there is none.
 
     Raises UserError when the run there was of another network or process, or its state is damaged.
     """
     if not (out / STATE).exists():
-        return 0
+        return
     before = json.loads((out / SETTINGS).read_text()) if (out / SETTINGS).exists() else {}
     for name in PROCESS:
         if name in before and before[name] != getattr(config, name):
             raise UserError(
                 f"{out} holds a run with {name} {before[name]}, which cannot go on with "
-                f"{getattr(config, name)}; give another --out or remove the folder"
+                f"{getattr(config, name)}; give another --out or --no-resume"
             )
     try:
-        state = torch.load(out / STATE, weights_only=True, map_location="cpu")
+        values = torch.load(out / STATE, weights_only=True, map_location="cpu")
     except Exception as error:  # damaged bytes raise anything from KeyError to UnpicklingError
-        raise UserError(f"{out / STATE} is damaged; remove it to begin again") from error
+        raise UserError(f"{out / STATE} is damaged; remove it or give --no-resume to begin again") from error
     try:
-        network.load_state_dict(state["network"])
+        state.network.load_state_dict(values["network"])
     except RuntimeError as error:
-        raise UserError(
-            f"{out} holds a run of another network; give another --out or remove the folder"
-        ) from error
-    ema.load_state_dict(state["ema"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+        raise UserError(f"{out} holds a run of another network; give another --out or --no-resume") from error
+    state.ema.load_state_dict(values["ema"])
+    state.optimizer.load_state_dict(values["optimizer"])
+    state.timesteps.history, state.timesteps.counts = values["timestep_history"], values["timestep_counts"]
+    state.step, state.seconds = values["step"], values["seconds"]
 
 
-def save_pipeline(out: Path, network, config, settings: dict) -> None:
+def save_pipeline(out: Path, network, config: TrainingConfig, steps_done: int) -> None:
     """A folder that DDPMPipeline.from_pretrained loads: network in half precision, scheduler, settings."""
     from diffusers import DDPMPipeline, DDPMScheduler
 
@@ -85,7 +120,39 @@ def save_pipeline(out: Path, network, config, settings: dict) -> None:
     half = type(network).from_config(network.config)
     half.load_state_dict(network.state_dict())
     pipeline: Any = DDPMPipeline(half.half(), scheduler)
-    pipeline.save_pretrained(out)
-    # the folder may be published: it says which data, not where it lay
-    public = settings | {"data": Path(config.data).name, "out": out.name}
-    (out / SETTINGS).write_text(json.dumps(public, indent=2) + "\n")
+    settings = asdict(config) | {"steps_done": steps_done}
+    for name in (
+        "data",
+        "out",
+        "held_out",
+        "init_from",
+    ):  # a published folder names its data, not their place
+        if Path(settings[name]).exists():
+            settings[name] = Path(settings[name]).name
+    with _into(out) as partial:
+        pipeline.save_pretrained(partial)
+        (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _into(out: Path) -> Iterator[Path]:
+    """A folder whose files are moved into `out` at the end; UserError where they could not be written."""
+    from safetensors import SafetensorError
+
+    partial = out / PARTIAL
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        files = (path for path in partial.rglob("*") if path.is_file())
+        for file in sorted(files, key=lambda file: file.name == "config.json"):  # it makes a folder a model
+            place = out / file.relative_to(partial)
+            place.parent.mkdir(exist_ok=True)
+            os.replace(file, place)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError of a full disk
+        raise UserError(
+            f"{out} could not be written ({str(error).splitlines()[0]}); "
+            "make room there and resume: the last checkpoint is whole"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

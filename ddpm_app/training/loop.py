@@ -1,182 +1,213 @@
-"""The training loop (algorithm 1 of the DDPM paper): L_simple, Adam, averaged weights.
+"""The training loop (algorithm 1 of the DDPM paper) with averaged weights.
 
-Everything random in step k follows from (seed, k) alone, so a resumed run goes on exactly where it stopped.
+Everything random in step k follows from (seed, k), so a resumed run goes on exactly where it stopped. Several
+processes, as `accelerate launch` starts them, each take their share of the same batch.
 """
 
-__all__ = ["TrainingConfig", "train"]
+__all__ = ["train"]
 
 import contextlib
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from ddpm_app.core.diffusion import GaussianDiffusion, PredictionType
-from ddpm_app.core.images import from_uint8
-from ddpm_app.core.losses import loss_simple
+from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.losses import LOSSES, TimestepSampler
 from ddpm_app.core.schedules import SCHEDULES
-from ddpm_app.errors import UserError, one_of
-from ddpm_app.training.checkpoints import load_state, save_pipeline, save_state
-from ddpm_app.training.data import epoch_order, load_images
+from ddpm_app.errors import UserError
+from ddpm_app.training.batches import STRIDE, Batch, training_batch
+from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state
+from ddpm_app.training.config import TrainingConfig
+from ddpm_app.training.data import load_images
+from ddpm_app.training.gradients import Gradients
+from ddpm_app.training.network import build_unet
+from ddpm_app.training.reports import Progress, begin_log, held_out_loss, log, save_samples
+
+MAX_HELD_OUT = 512
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What to learn from, with which network, and how long."""
-
-    data: str
-    out: str
-    image_size: int = 32
-    channels: int = 3
-    block_out_channels: tuple[int, ...] = (32, 64, 128, 128)
-    layers_per_block: int = 1
-    attention_resolutions: tuple[int, ...] = (8, 4)
-    dropout: float = 0.0
-    schedule: str = "linear"
-    num_train_timesteps: int = 1000
-    prediction_type: str = "epsilon"
-    variance_type: str = "fixed_large"
-    num_steps: int = 20_000
-    batch_size: int = 64
-    learning_rate: float = 3e-4
-    warmup_steps: int = 200
-    final_learning_rate: float = 0.1  # of learning_rate, reached by cosine decay
-    ema_decay: float = 0.999
-    max_grad_norm: float = 1.0
-    flip: bool = False
-    seed: int = 0
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("prediction_type", self.prediction_type, get_args(PredictionType))
-        one_of("variance_type", self.variance_type, ["fixed_small", "fixed_large"])
-        if self.channels not in (1, 3):
-            raise UserError(f"channels must be 1 or 3; got {self.channels}")
-        if not self.block_out_channels or any(width < 1 or width % 32 for width in self.block_out_channels):
-            raise UserError(f"block_out_channels must be multiples of 32; got {self.block_out_channels}")
-        shrink = 2 ** (len(self.block_out_channels) - 1)
-        if self.image_size % shrink:
-            raise UserError(
-                f"image_size must be a multiple of {shrink} for this network; got {self.image_size}"
-            )
-        for name in ("image_size", "num_steps", "batch_size", "save_every", "num_train_timesteps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "final_learning_rate", "ema_decay", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} must be a number in 0..1; got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training run stands; `loss` is averaged over the steps since the last report."""
-
-    step: int
-    num_steps: int
-    loss: float
-    images_per_second: float
-
-
-def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50) -> Iterator[Progress]:
+def train(
+    config: TrainingConfig,
+    *,
+    resume: bool = True,
+    report_every: int = 50,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
     """Trains and saves into `config.out`, yielding Progress; an interrupted run resumes from its last save.
 
-    Raises UserError when the data cannot be read, or the loss is no longer a number.
+    It ends early, saved, once `stopping` says so. Only the main process reports and writes. Raises UserError
+    when the data cannot be read, a step does not fit in memory, nothing can be written, or the loss is no
+    longer a number; then the last good state is on disk.
     """
+    run = Run(config, resume)
+    out, started, since, losses = Path(config.out), time.perf_counter(), time.perf_counter(), []
+    before = run.state.seconds
+    if run.main:
+        out.mkdir(parents=True, exist_ok=True)
+        begin_log(out, run.state.step)
+    while run.state.step < config.num_steps:
+        losses.append(run.advance())
+        step = run.state.step
+        run.state.seconds = before + time.perf_counter() - started
+        stopped = run.anywhere(stopping())
+        ended = stopped or step == config.num_steps
+        sampling = step % config.sample_every == 0 or ended
+        if step % config.save_every == 0 or sampling:
+            run.save()
+        if step % report_every == 0 or sampling:
+            rate = len(losses) / (time.perf_counter() - since)
+            at = Progress(
+                step,
+                config.num_steps,
+                loss=sum(losses) / len(losses),
+                learning_rate=learning_rate(config, step - 1),
+                images_per_second=rate * config.batch_size,
+                seconds_left=(config.num_steps - step) / rate,
+                held_out_loss=run.look() if sampling and run.main else None,
+            )
+            if run.main:
+                log(out, at)
+                run.accelerator.log({k: v for k, v in asdict(at).items() if v is not None}, step=step)
+                yield at
+            since, losses = time.perf_counter(), []
+        if stopped:
+            break
+    run.accelerator.end_training()
+
+
+class Run:
+    """One process's side of a training run."""
+
+    def __init__(self, config: TrainingConfig, resume: bool) -> None:
+        from diffusers.training_utils import EMAModel
+
+        self.config = config
+        self.accelerator = accelerator = new_accelerator(config)
+        self.main = accelerator.is_main_process
+        self.pixels = self._pictures(config.data)
+        self.held_out = self._pictures(config.held_out)[:MAX_HELD_OUT] if config.held_out else None
+        self.diffusion = GaussianDiffusion(
+            SCHEDULES[config.schedule](config.num_train_timesteps),
+            config.prediction_type,  # type: ignore[arg-type]  # checked by the config
+            config.variance_type,  # type: ignore[arg-type]
+        )
+        with global_randomness(config.seed):
+            unet = build_unet(config)
+        self.state = TrainingState(
+            unet,
+            EMAModel(
+                unet.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
+            ),
+            torch.optim.Adam(unet.parameters(), lr=config.learning_rate),
+            TimestepSampler(config.num_train_timesteps, config.timestep_sampling == "importance"),
+        )
+        if resume:
+            load_state(Path(config.out), self.state, config)
+        self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
+        self.state.ema.to(accelerator.device)
+        self.gradients = Gradients(accelerator, self.network, self.losses, config.gradient_accumulation_steps)
+
+    def advance(self) -> float:
+        """One step of the optimizer; returns its loss. On a loss that is no number nothing is changed."""
+        config, state = self.config, self.state
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, state.step)
+        whole = training_batch(config, self.pixels, state.timesteps, state.step)
+        share = whole.parts(self.accelerator.num_processes)[self.accelerator.process_index]
+        seed = config.seed + STRIDE * (state.step + 1) + 1 + self.accelerator.process_index
+        with enough_memory(config), global_randomness(seed):
+            own = self.gradients.add(share.to(self.accelerator.device))
+        losses = self.accelerator.gather(own).float().cpu()
+        loss = (losses * whole.weight).mean().item()
+        if not math.isfinite(loss):
+            self.save()
+            raise UserError(
+                f"the loss is no longer a number at step {state.step + 1}; the state before it is saved: "
+                "lower learning_rate and resume"
+            )
+        if config.max_grad_norm:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        state.ema.step(state.network.parameters())
+        state.timesteps.record(whole.t, losses)
+        state.step += 1
+        return loss
+
+    def losses(self, batch: Batch) -> Tensor:
+        """The unweighted objective of each image, (B,)."""
+        config = self.config
+        weighing = {"min_snr_gamma": config.min_snr_gamma} if config.min_snr_gamma else {}
+        with self.accelerator.autocast():
+            return LOSSES[config.objective](
+                self.diffusion, self._denoiser, batch.x_0, batch.t, batch.noise, **weighing
+            )
+
+    def save(self) -> None:
+        """Writes the model, then the state: one that says finished never stands beside an older model."""
+        if self.main:
+            with self.state.averaged():
+                save_pipeline(Path(self.config.out), self.state.network, self.config, self.state.step)
+            save_state(Path(self.config.out), self.state)
+        self.accelerator.wait_for_everyone()
+
+    def look(self) -> float | None:
+        """Draws a sheet of samples with the averaged weights; returns the held-out loss if there is one."""
+        config, device = self.config, self.accelerator.device
+        shape = (config.channels, config.image_size, config.image_size)
+
+        def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.state.network(x_t.to(device), t.to(device)).sample.float().cpu()
+
+        with self.state.averaged():
+            save_samples(Path(config.out), self.diffusion, denoiser, shape, self.state.step)
+            return None if self.held_out is None else held_out_loss(self.diffusion, denoiser, self.held_out)
+
+    def anywhere(self, flag: bool) -> bool:
+        """Whether any of the processes says so."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        flags = self.accelerator.gather(torch.tensor([flag], device=self.accelerator.device))
+        return bool(flags.any())
+
+    def _denoiser(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.network(x_t, t).sample
+
+    def _pictures(self, source: str) -> Tensor:
+        config = self.config
+        pixels, unreadable = load_images(source, config.image_size, config.channels)
+        if unreadable:
+            self.accelerator.print(f"{unreadable} files could not be read as pictures and are left out")
+        return pixels
+
+
+def new_accelerator(config: TrainingConfig):
+    """accelerate's view of the processes and devices; UserError where the batch or tracker does not fit it."""
     from accelerate import Accelerator
-    from diffusers.training_utils import EMAModel
 
-    accelerator = Accelerator(mixed_precision=_fast_precision())
-    pixels, unreadable = load_images(config.data, config.image_size, config.channels)
-    if unreadable:
-        accelerator.print(f"{unreadable} files could not be read as pictures and are left out")
-    betas = SCHEDULES[config.schedule](config.num_train_timesteps)
-    diffusion = GaussianDiffusion(betas, config.prediction_type, config.variance_type)  # type: ignore[arg-type]
-    with global_randomness(config.seed):
-        unet = build_unet(config)
-    ema = EMAModel(unet.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    optimizer = torch.optim.Adam(unet.parameters(), lr=config.learning_rate)
-    step = load_state(Path(config.out), unet, ema, optimizer, config) if resume else 0
-    unet, optimizer = accelerator.prepare(unet, optimizer)
-    ema.to(accelerator.device)
-
-    losses, since = [], time.perf_counter()
-    while step < config.num_steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        x_0, t, noise = (value.to(accelerator.device) for value in training_batch(config, pixels, step))
-        with accelerator.autocast(), global_randomness(config.seed + 1_000_003 * (step + 1) + 1):
-            loss = loss_simple(diffusion, lambda x_t, t: unet(x_t, t).sample, x_0, t, noise).mean()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(unet.parameters(), config.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.step(unet.parameters())
-        losses.append(loss.detach())
-        step += 1
-        reporting = step % report_every == 0 or step == config.num_steps
-        saving = step % config.save_every == 0 or step == config.num_steps
-        if reporting or saving:
-            mean = torch.stack(losses).mean().item()
-            if not math.isfinite(mean):  # before it is saved, so that the last state on disk is a good one
-                raise UserError(
-                    f"the loss is no longer a number at step {step}; lower learning_rate and resume"
-                )
-        if saving:
-            network = accelerator.unwrap_model(unet)
-            with averaged_weights(ema, network):
-                save_pipeline(Path(config.out), network, config, asdict(config) | {"steps_done": step})
-            # last, so that a state that says finished never stands beside an older model
-            save_state(Path(config.out), network, ema, optimizer, step)
-        if reporting:
-            rate = len(losses) * config.batch_size / (time.perf_counter() - since)
-            yield Progress(step, config.num_steps, mean, rate)
-            losses, since = [], time.perf_counter()
-
-
-def build_unet(config: TrainingConfig):
-    """A diffusers UNet2DModel with attention where the picture has shrunk to `attention_resolutions`."""
-    from diffusers import UNet2DModel
-
-    depth = len(config.block_out_channels)
-    attends = [config.image_size // 2**level in config.attention_resolutions for level in range(depth)]
-    return UNet2DModel(
-        sample_size=config.image_size,
-        in_channels=config.channels,
-        out_channels=config.channels,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
-        up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
-        norm_num_groups=8,
-        attention_head_dim=32,
-        dropout=config.dropout,
-    )
-
-
-def training_batch(config: TrainingConfig, pixels: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x_0 (B, C, H, W), t (B,) and noise of training step `step`, which follow from (seed, step) alone."""
-    generator = torch.Generator().manual_seed(config.seed + 1_000_003 * (step + 1))
-    first = step * config.batch_size
-    places = torch.arange(first, first + config.batch_size)
-    epochs = places // len(pixels)
-    picks = torch.cat(
-        [
-            epoch_order(len(pixels), config.seed, int(epoch))[places[epochs == epoch] % len(pixels)]
-            for epoch in epochs.unique()
-        ]
-    )
-    x_0 = from_uint8(pixels[picks])
-    if config.flip:
-        mirrored = torch.rand(config.batch_size, generator=generator) < 0.5
-        x_0 = torch.where(mirrored.view(-1, 1, 1, 1), x_0.flip(-1), x_0)
-    t = torch.randint(config.num_train_timesteps, (config.batch_size,), generator=generator)
-    return x_0, t, torch.randn(x_0.shape, generator=generator)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision(config.precision),
+            log_with=config.log_with or None,
+            project_dir=config.out,
+        )
+    except ValueError as error:  # a tracker or a number format that is not there
+        raise UserError(f"{str(error).splitlines()[0]}; choose another precision or log_with") from error
+    shares = accelerator.num_processes * config.gradient_accumulation_steps
+    if config.batch_size % shares:
+        raise UserError(
+            f"batch_size must be a multiple of {shares}, the processes times gradient_accumulation_steps; "
+            f"got {config.batch_size}"
+        )
+    if config.log_with:
+        import_tracker(config.log_with)
+        accelerator.init_trackers("ddpm", config={k: str(v) for k, v in asdict(config).items()})
+    return accelerator
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -185,6 +216,15 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     lowest = config.final_learning_rate
     decay = lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * step / config.num_steps))
     return config.learning_rate * warm * decay
+
+
+def mixed_precision(precision: str) -> str:
+    """accelerate's name; `auto` is bf16 where the processor computes in it: emulated, it is far slower."""
+    if precision != "auto":
+        return "no" if precision == "fp32" else precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 
 @contextlib.contextmanager
@@ -196,18 +236,22 @@ def global_randomness(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def averaged_weights(ema, network) -> Iterator[None]:
-    """Within the block `network` has the averaged weights."""
-    ema.store(network.parameters())
-    ema.copy_to(network.parameters())
+def enough_memory(config: TrainingConfig) -> Iterator[None]:
+    """UserError for what torch says when memory ends."""
     try:
         yield
-    finally:
-        ema.restore(network.parameters())
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"a step does not fit in memory; double gradient_accumulation_steps "
+            f"({config.gradient_accumulation_steps}) or lower batch_size ({config.batch_size}), and resume"
+        ) from error
 
 
-def _fast_precision() -> str:
-    """bf16 where the processor computes in it, else full precision: emulated, it is many times slower."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+def import_tracker(name: str) -> None:
+    """UserError unless the package of that tracker is installed."""
+    try:
+        __import__({"tensorboard": "tensorboard"}.get(name, name))
+    except ImportError as error:
+        raise UserError(f"log_with {name} needs its package: pip install {name}") from error

@@ -1,0 +1,77 @@
+"""What a training run tells while it works: its progress, a sheet of samples, the loss on held-out pictures."""
+
+__all__ = ["Progress", "begin_log", "held_out_loss", "log", "save_samples"]
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.images import from_uint8, to_uint8
+from ddpm_app.core.losses import loss_simple
+from ddpm_app.core.samplers import SAMPLERS, Denoiser, reverse
+from ddpm_app.pictures import save_png, sheet
+
+LOG = "progress.jsonl"
+SAMPLES = "samples.png"
+SAMPLE_STEPS = 50
+NUM_SAMPLES = 16
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; `loss` is averaged over the steps since the last report."""
+
+    step: int
+    num_steps: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    seconds_left: float
+    held_out_loss: float | None = None
+
+
+def begin_log(out: Path, step: int) -> None:
+    """Leaves of an earlier log what lies no later than `step`, where the run goes on."""
+    file = out / LOG
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+    file.write_text("".join(kept))
+
+
+def log(out: Path, progress: Progress) -> None:
+    """Adds a line to the run's log."""
+    with (out / LOG).open("a") as file:
+        file.write(json.dumps(asdict(progress)) + "\n")
+
+
+@torch.no_grad()
+def save_samples(
+    out: Path, diffusion: GaussianDiffusion, denoiser: Denoiser, shape: Sequence[int], step: int
+) -> None:
+    """A sheet of images of that shape, always of the same seeds, as `samples/step-*.png` and `samples.png`."""
+    chain = diffusion.respaced(min(SAMPLE_STEPS, len(diffusion)), "trailing")
+    *_, last = reverse(chain, denoiser, SAMPLERS["ddim"], seeds=range(NUM_SAMPLES), shape=shape)
+    picture = sheet(to_uint8(last.x_t))
+    recipe = {"sampler": "ddim", "num_inference_steps": len(chain), "seed": 0, "training_steps": step}
+    (out / "samples").mkdir(exist_ok=True)
+    save_png(picture, out / "samples" / f"step-{step:07d}.png", recipe)
+    save_png(picture, out / SAMPLES, recipe)
+
+
+@torch.no_grad()
+def held_out_loss(diffusion: GaussianDiffusion, denoiser: Denoiser, pixels: Tensor) -> float:
+    """L_simple of the pictures, each at a timestep and with noise of its own, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    t = torch.linspace(0, len(diffusion) - 1, len(pixels)).long()
+    total = 0.0
+    for part, places in zip(pixels.split(BATCH), t.split(BATCH), strict=True):
+        x_0 = from_uint8(part)
+        noise = torch.randn(x_0.shape, generator=generator)
+        total += loss_simple(diffusion, denoiser, x_0, places, noise).sum().item()
+    return total / len(pixels)
