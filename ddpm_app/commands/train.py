@@ -1,10 +1,14 @@
 """Train a model on your pictures; an interrupted run resumes by itself."""
 
 import argparse
+import contextlib
 import json
+import os
 import signal
 import sys
 import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -42,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for field in fields(TrainingConfig):
         parser.add_argument(
-            "--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=described(field), **kind(field)
+            "--" + field.name.replace("_", "-"),
+            default=argparse.SUPPRESS,
+            help=described(field),
+            **kind(field),
         )
 
 
@@ -66,15 +73,27 @@ def run(options: argparse.Namespace) -> None:
     """Trains under a progress bar; SIGTERM and Ctrl-C end it saved, after the step at hand."""
     config = TrainingConfig(**settings(options))
     writable_folder(config.out)
+    with told_to_stop() as stop:
+        reports = deque(shown(train(config, resume=options.resume, stopping=stop.is_set)), maxlen=1)
+    if int(os.environ.get("RANK", 0)) > 0:  # of several processes the first one speaks
+        return
+    steps, loss = (reports[0].step, reports[0].loss) if reports else (config.num_steps, None)
+    stopped = f"stopped after step {steps}, the same command resumes; " if stop.is_set() else ""
+    values = {"out": config.out, "steps": steps, "loss": loss}
+    result(options, f"{stopped}the model is in {config.out}", values)
+
+
+@contextlib.contextmanager
+def told_to_stop() -> Iterator[threading.Event]:
+    """Within the block SIGTERM and Ctrl-C only set this event."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    at = None
-    for at in shown(train(config, resume=options.resume, stopping=stop.is_set)):
-        pass
-    values = {"out": config.out, "steps": at.step if at else config.num_steps, "loss": at.loss if at else None}
-    stopped = f"stopped at step {values['steps']}; the same command resumes. " if stop.is_set() else ""
-    result(options, f"{stopped}The model is in {config.out}", values)
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -94,7 +113,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def shown(reports):
+def shown(reports: Iterable[Progress]) -> Iterator[Progress]:
     """The same reports, each told on the way: in a bar on a terminal, else in a line."""
     bar = None
     for at in reports:

@@ -67,7 +67,7 @@ def loss_simple(
 def loss_vlb(
     diffusion: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, t: Tensor, noise: Tensor
 ) -> Tensor:
-    """T times the bound's term at t of each image, (B,) in bits/dim: over uniform t its mean is L less L_T."""
+    """T times the bound's term at t of each image, (B,) in bits/dim: its mean over all t is L less L_T."""
     x_t = diffusion.q_sample(x_0, t, noise)
     return _bound(diffusion, denoiser(x_t, t).float(), x_0, x_t, t)
 

@@ -187,7 +187,7 @@ class Run:
 
 
 def new_accelerator(config: TrainingConfig):
-    """accelerate's view of the processes and devices; UserError where the batch or tracker does not fit it."""
+    """accelerate's view of processes and devices; UserError where the batch or a tracker does not fit it."""
     from accelerate import Accelerator
 
     try:

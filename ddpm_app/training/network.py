@@ -36,7 +36,7 @@ def build_unet(config: TrainingConfig):
     return unet
 
 
-def begin_with(unet: torch.nn.Module, model: str) -> None:
+def begin_with(unet, model: str) -> None:
     """Copies the weights of `model`; outputs that it lacks, those for a variance, begin at zero."""
     given = read_network(model).state_dict()
     wanted = unet.state_dict()

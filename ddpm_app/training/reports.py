@@ -1,4 +1,4 @@
-"""What a training run tells while it works: its progress, a sheet of samples, the loss on held-out pictures."""
+"""What a training run tells while it works: progress, a sheet of samples, the loss of held-out pictures."""
 
 __all__ = ["Progress", "begin_log", "held_out_loss", "log", "save_samples"]
 
@@ -54,7 +54,7 @@ def log(out: Path, progress: Progress) -> None:
 def save_samples(
     out: Path, diffusion: GaussianDiffusion, denoiser: Denoiser, shape: Sequence[int], step: int
 ) -> None:
-    """A sheet of images of that shape, always of the same seeds, as `samples/step-*.png` and `samples.png`."""
+    """A sheet of images of that shape, always of the same seeds: `samples/step-*.png` and `samples.png`."""
     chain = diffusion.respaced(min(SAMPLE_STEPS, len(diffusion)), "trailing")
     *_, last = reverse(chain, denoiser, SAMPLERS["ddim"], seeds=range(NUM_SAMPLES), shape=shape)
     picture = sheet(to_uint8(last.x_t))
