@@ -6,6 +6,7 @@ from typing import Any
 
 from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.training import TrainingConfig, train
+from ddpm_app.training.data import SOURCES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,9 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for field in fields(TrainingConfig):
         flag = "--" + field.name.replace("_", "-")
         if field.default is MISSING:
-            parser.add_argument(
-                flag, required=True, help="a folder" if field.name == "out" else "a folder or .parquet"
-            )
+            parser.add_argument(flag, required=True, help="a folder" if field.name == "out" else SOURCES)
         elif isinstance(field.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=" ")
         elif isinstance(field.default, tuple):

@@ -92,9 +92,10 @@ def train(config: TrainingConfig, *, resume: bool = True, report_every: int = 50
     from diffusers.training_utils import EMAModel
 
     accelerator = Accelerator(mixed_precision=_fast_precision())
-    pixels, unreadable = load_images(config.data, config.image_size, config.channels)
-    if unreadable:
-        accelerator.print(f"{unreadable} files could not be read as pictures and are left out")
+    images = load_images(config.data, config.image_size, config.channels, Path(config.out))
+    pixels = images.pixels
+    if images.left_out:
+        accelerator.print(images.left_out)
     betas = SCHEDULES[config.schedule](config.num_train_timesteps)
     diffusion = GaussianDiffusion(betas, config.prediction_type, config.variance_type)  # type: ignore[arg-type]
     with global_randomness(config.seed):
