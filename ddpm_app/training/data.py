@@ -53,7 +53,8 @@ def load_images(
     if kept := store.kept():
         return ImageSet(*kept)
     unreadable: list[str] = []
-    with store, contextlib.closing(_decoded(found, size, channels)) as decoded:
+    room = min(2 * THREADS, limit or 2 * THREADS)
+    with store, contextlib.closing(_decoded(found, size, channels, room)) as decoded:
         for name, image in decoded:
             if image is None:
                 unreadable.append(name)
@@ -72,8 +73,10 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_images, generator=torch.Generator().manual_seed(seed + 1_000_003 * epoch))
 
 
-def _decoded(source: Source, size: int, channels: int) -> Generator[tuple[str, Tensor | None], None, None]:
-    """(name, image) in the order of the source, no image where it is unreadable; a few are decoded ahead."""
+def _decoded(
+    source: Source, size: int, channels: int, room: int
+) -> Generator[tuple[str, Tensor | None], None, None]:
+    """(name, image) in the order of the source, none where it is unreadable; `room` at work at a time."""
 
     def decode(entry: Entry) -> tuple[str, Tensor | None]:
         name, open_picture = entry
@@ -90,7 +93,7 @@ def _decoded(source: Source, size: int, channels: int) -> Generator[tuple[str, T
         try:
             for entry in source.entries:
                 ahead.append(pool.submit(decode, entry))
-                if len(ahead) > 2 * THREADS:
+                if len(ahead) >= room:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

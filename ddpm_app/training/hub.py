@@ -90,5 +90,5 @@ def _told(name: str, revision: str) -> Iterator[None]:
             ) from error
         raise UserError(
             f"there is no folder {name} here, and the Hub could not be reached for a data set of that name; "
-            "check the network, or give a folder, a .zip, a .parquet file, or shapes"
+            "check the network, or give a folder, a .zip, a .parquet file or shapes"
         ) from error
