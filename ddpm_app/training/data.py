@@ -6,7 +6,6 @@ Pictures keep the order of their source, so that a resumed run sees what it saw 
 __all__ = ["SOURCES", "ImageSet", "epoch_order", "load_images"]
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from ddpm_app.pictures import fit
 from ddpm_app.training.sources import SOURCES, Entry, Source, open_source
 from ddpm_app.training.store import PixelStore
 
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = 8  # which wait for the disk or the network as much as they compute
 NAMED = 3
 
 

@@ -32,7 +32,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 READABLE = (".parquet", ".zip", *PICTURES)
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w./-]+))?(?:@([\w./-]+))?")
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values")
-MAX_MEMBER = 64 * 2**20  # bytes of one picture file in a zip
+MAX_MEMBER = 32 * 2**20  # bytes of one picture file in a zip
 
 Entry = tuple[str, Callable[[], Image.Image]]
 
