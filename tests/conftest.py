@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,17 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_copy(tiny_pipeline: Path, tmp_path: Path) -> Path:
     """tiny_pipeline for one test alone, in a checkpoints folder of its own."""
     return Path(shutil.copytree(tiny_pipeline, tmp_path / "checkpoints" / tiny_pipeline.name))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator:
+    """A Hub on this machine, to which the real client speaks, with a cache of its own."""
+    from huggingface_hub import constants
+
+    from tests.doubles import HubStub, point_client_at
+
+    with HubStub() as stub:
+        point_client_at(stub.url, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield stub

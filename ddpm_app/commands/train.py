@@ -18,9 +18,10 @@ from tqdm import tqdm
 from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
+from ddpm_app.training.data import SOURCES
 
 HELP = {
-    "data": "shapes (built in), a folder, a .zip, a .parquet file, or a data set on the Hub as owner/name",
+    "data": SOURCES,
     "out": "the folder of the model and of the run's state",
     "held_out": "pictures whose loss is measured and never learned from",
     "block_out_channels": "the widths of the network, from the picture's size down",

@@ -89,8 +89,11 @@ class Run:
         self.config = config
         self.accelerator = accelerator = new_accelerator(config)
         self.main = accelerator.is_main_process
-        self.pixels = self._pictures(config.data)
-        self.held_out = self._pictures(config.held_out)[:MAX_HELD_OUT] if config.held_out else None
+        pixels = Path(config.out, "pixels")
+        self.pixels = self._pictures(config.data, pixels / "data")
+        self.held_out = (
+            self._pictures(config.held_out, pixels / "held_out", MAX_HELD_OUT) if config.held_out else None
+        )
         self.diffusion = GaussianDiffusion(
             SCHEDULES[config.schedule](config.num_train_timesteps),
             config.prediction_type,  # type: ignore[arg-type]  # checked by the config
@@ -178,12 +181,13 @@ class Run:
     def _denoiser(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network(x_t, t).sample
 
-    def _pictures(self, source: str) -> Tensor:
-        config = self.config
-        pixels, unreadable = load_images(source, config.image_size, config.channels)
-        if unreadable:
-            self.accelerator.print(f"{unreadable} files could not be read as pictures and are left out")
-        return pixels
+    def _pictures(self, source: str, cache: Path, limit: int | None = None) -> Tensor:
+        size, channels = self.config.image_size, self.config.channels
+        with self.accelerator.main_process_first():
+            images = load_images(source, size, channels, cache, limit)
+        if images.left_out:
+            self.accelerator.print(images.left_out)
+        return images.pixels
 
 
 def new_accelerator(config: TrainingConfig):

@@ -242,6 +242,16 @@ def test_every_command_explains_each_of_its_options(capsys, command):
     assert "--json" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_the_sources_of_pictures_are_listed_in_the_help(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(
+        source in told for source in ("folder", ".zip", ".parquet", "owner/name:split@revision", "shapes")
+    )
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken(options):
         raise ZeroDivisionError
