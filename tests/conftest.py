@@ -38,3 +38,24 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_copy(tiny_pipeline: Path, tmp_path: Path) -> Path:
     """tiny_pipeline for one test alone, in a checkpoints folder of its own."""
     return Path(shutil.copytree(tiny_pipeline, tmp_path / "checkpoints" / tiny_pipeline.name))
+
+
+@pytest.fixture
+def upload_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A Hub on this machine that takes models, the real client pointed at it and logged in nowhere."""
+    from huggingface_hub import constants
+
+    from tests.uploads import UploadStub
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with UploadStub(tmp_path / "hub") as stub:
+        for name, value in {
+            "ENDPOINT": stub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": stub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_OFFLINE": False,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        yield stub

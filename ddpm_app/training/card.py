@@ -1,7 +1,7 @@
 """The model card of a trained folder: a README.md with the Hub's front matter, from the run's own figures.
 
-It is written anew at each save. Two things in it belong to people and stay: all from a line `## Notes` on, and
-a `license:` in the front matter.
+It is written anew at each save. Two things in it belong to people and stay: all from a line `## Notes` on,
+and a `license:` in the front matter.
 """
 
 __all__ = ["CardFacts", "write_card"]
@@ -145,8 +145,8 @@ def _limits(settings: dict[str, Any], facts: CardFacts) -> str:
     lines = [
         f"It makes pictures of {edge} x {edge} like those it learned from and nothing else: no prompt, "
         "no class, no other size. What is rare or one-sided in its data is so in its samples.",
-        f"Each picture was seen about {_times_seen(settings, facts)} times. The fewer the pictures and the "
-        "longer the training, the likelier a sample repeats one of them; compare before you call a sample new.",
+        f"Each picture was seen about {_times_seen(settings, facts)} times. The fewer the pictures "
+        "and the longer the training, the likelier a sample repeats one; compare before you call it new.",
     ]
     if left > 0:
         lines.append(f"The run was not at its end: {left:,} of its steps were still to do.")
