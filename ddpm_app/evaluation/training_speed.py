@@ -3,7 +3,7 @@
 Both train the same network on the same PNG files of random pictures, at the same batch size and precision, on
 one device. The other side is the loop of `examples/unconditional_image_generation/train_unconditional.py` in
 diffusers with `--use_ema`, since ours averages too: each picture opened and transformed at each visit, AdamW,
-a cosine schedule, the loss read back at each step. Left out in its favour: Arrow table, progress bar, tracker.
+a cosine schedule, the loss read back at each step. Left out, in its favour: Arrow table, progress bar, log.
 """
 
 __all__ = ["TrainingSpeed", "compare_training"]
