@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, help="timesteps visited, by default 20; with --training 5, a block"
     )
-    parser.add_argument("--num-images", type=int, nargs="+", help="batch sizes, by default 1 and 16; or 64")
+    parser.add_argument("--num-images", type=int, nargs="+", help="batch sizes; 1 and 16, in training 64")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds of each side, in turn")
     parser.add_argument("--training", action="store_true", help="training steps of a new network instead")
 
