@@ -53,3 +53,21 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield stub
+
+
+@pytest.fixture
+def upload_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A Hub on this machine that takes models, the real client pointed at it and logged in nowhere."""
+    from huggingface_hub import constants
+
+    from tests.doubles import point_client_at
+    from tests.uploads import UploadStub
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with UploadStub(tmp_path / "hub") as stub:
+        point_client_at(stub.url, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield stub

@@ -4,7 +4,7 @@ A source names its pictures in an order that never changes, and opens each only 
 unpacked to disk.
 """
 
-__all__ = ["SOURCES", "Source", "open_source"]
+__all__ = ["SOURCES", "Source", "hub_dataset", "open_source"]
 
 import io
 import json
@@ -58,10 +58,20 @@ def open_source(source: str | Path, size: int) -> Source:
         return _in_folder(path, split)
     if path.is_file() and path.suffix.lower() in (".zip", ".parquet") and split is None:
         return _local(path.parent, [path.name])
-    asked = HUB_NAME.fullmatch(str(source))
-    if asked and not path.exists() and path.suffix.lower() not in READABLE:
+    if asked := _asked_of_the_hub(source):
         return _on_the_hub(*asked.groups())
     raise UserError(f"--data must be {SOURCES}; got {str(source)!r}")
+
+
+def hub_dataset(source: str) -> str | None:
+    """The `owner/name` of a source on the Hub; None for any other."""
+    asked = _asked_of_the_hub(source)
+    return asked[1] if asked else None
+
+
+def _asked_of_the_hub(source: str | Path) -> re.Match | None:
+    path, asked = Path(source), HUB_NAME.fullmatch(str(source))
+    return asked if not path.exists() and path.suffix.lower() not in READABLE else None
 
 
 def _in_folder(folder: Path, split: str | None) -> Source:
