@@ -158,7 +158,7 @@ class Run:
             )
 
     def save(self, loss: float) -> None:
-        """Writes model and card, then the state: one that says finished never stands beside an older model."""
+        """Writes model and card, then the state: a finished one never stands beside an older model."""
         if self.main:
             config, out, state = self.config, Path(self.config.out), self.state
             with state.averaged():
