@@ -7,6 +7,7 @@ processes, as `accelerate launch` starts them, each take their share of the same
 __all__ = ["train"]
 
 import contextlib
+import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +49,6 @@ def train(
     out, started, since, losses = Path(config.out), time.perf_counter(), time.perf_counter(), []
     before = run.state.seconds
     if run.main:
-        out.mkdir(parents=True, exist_ok=True)
         begin_log(out, run.state.step)
     while run.state.step < config.num_steps:
         losses.append(run.advance())
@@ -124,14 +124,14 @@ class Run:
             own = self.gradients.add(share.to(self.accelerator.device))
         losses = self.accelerator.gather(own).float().cpu()
         loss = (losses * whole.weight).mean().item()
-        if not math.isfinite(loss):
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm or math.inf)
+        scaled = self.accelerator.scaler is not None  # which leaves out a step whose gradient is no number
+        if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
             self.save()
             raise UserError(
                 f"the loss is no longer a number at step {state.step + 1}; the state before it is saved: "
                 "lower learning_rate and resume"
             )
-        if config.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.ema.step(state.network.parameters())
@@ -252,6 +252,6 @@ def enough_memory(config: TrainingConfig) -> Iterator[None]:
 def import_tracker(name: str) -> None:
     """UserError unless the package of that tracker is installed."""
     try:
-        __import__({"tensorboard": "tensorboard"}.get(name, name))
+        importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"log_with {name} needs its package: pip install {name}") from error
