@@ -60,7 +60,8 @@ def save_samples(
     out: Path, diffusion: GaussianDiffusion, denoiser: Denoiser, shape: Sequence[int], step: int
 ) -> None:
     """A sheet of images of that shape, always of the same seeds: `samples/step-*.png` and `samples.png`."""
-    chain = diffusion.respaced(min(SAMPLE_STEPS, len(diffusion)), "trailing")
+    fixed = diffusion.with_variance("fixed_large")  # ddim takes none; a learned one may be of single steps
+    chain = fixed.respaced(min(SAMPLE_STEPS, len(diffusion)), "trailing")
     *_, last = reverse(chain, denoiser, SAMPLERS["ddim"], seeds=range(NUM_SAMPLES), shape=shape)
     picture = sheet(to_uint8(last.x_t))
     recipe = {"sampler": "ddim", "num_inference_steps": len(chain), "seed": 0, "training_steps": step}
