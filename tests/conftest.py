@@ -11,7 +11,8 @@ import pytest
 # networks this small lose more than they gain by sharing work between threads
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _HF_HOME = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
-os.environ |= {  # before anything imports gradio or huggingface_hub, which read it once
+os.environ |= {  # before anything imports gradio, huggingface_hub or accelerate, which read it once
+    "ACCELERATE_USE_CPU": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HOME": _HF_HOME.name,
     "HF_HUB_CACHE": str(Path(_HF_HOME.name, "hub")),

@@ -46,7 +46,7 @@ def writable_folder(name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        (folder / ".writable").unlink(missing_ok=True)  # another process of the run may have
     except OSError as error:
         raise UserError(
             f"--out {name} cannot be written to ({error.strerror}); give another folder"

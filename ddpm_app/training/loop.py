@@ -7,6 +7,7 @@ processes, as `accelerate launch` starts them, each take their share of the same
 __all__ = ["train"]
 
 import contextlib
+import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError
 from ddpm_app.training.batches import STRIDE, Batch, training_batch
 from ddpm_app.training.card import CardFacts, write_card
-from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state
+from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state, writing
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
@@ -50,7 +51,6 @@ def train(
     out, started, since, losses = Path(config.out), time.perf_counter(), time.perf_counter(), []
     before = run.state.seconds
     if run.main:
-        out.mkdir(parents=True, exist_ok=True)
         begin_log(out, run.state.step)
     while run.state.step < config.num_steps:
         losses.append(run.advance())
@@ -133,14 +133,14 @@ class Run:
             own = self.gradients.add(share.to(self.accelerator.device))
         losses = self.accelerator.gather(own).float().cpu()
         loss = (losses * whole.weight).mean().item()
-        if not math.isfinite(loss):
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm or math.inf)
+        scaled = self.accelerator.scaler is not None  # which leaves out a step whose gradient is no number
+        if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
             self.save(loss)
             raise UserError(
                 f"the loss is no longer a number at step {state.step + 1}; the state before it is saved: "
                 "lower learning_rate and resume"
             )
-        if config.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.ema.step(state.network.parameters())
@@ -173,7 +173,8 @@ class Run:
                 held_out_loss=self.held_out_loss,
                 hub_dataset=hub_dataset(config.data),
             )
-            write_card(out, config, facts)
+            with writing(out):
+                write_card(out, config, facts)
         self.accelerator.wait_for_everyone()
 
     def look(self) -> None:
@@ -276,6 +277,6 @@ def enough_memory(config: TrainingConfig) -> Iterator[None]:
 def import_tracker(name: str) -> None:
     """UserError unless the package of that tracker is installed."""
     try:
-        __import__({"tensorboard": "tensorboard"}.get(name, name))
+        importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"log_with {name} needs its package: pip install {name}") from error
