@@ -8,7 +8,7 @@ from ddpm_app.models.catalogue import (
     load_model,
     read_network,
 )
-from ddpm_app.models.model import Model, Precision, resolve_device
+from ddpm_app.models.model import Model, Precision, resolve_device, resolve_devices
 
 __all__ = [
     "BUNDLED",
@@ -20,4 +20,5 @@ __all__ = [
     "load_model",
     "read_network",
     "resolve_device",
+    "resolve_devices",
 ]
