@@ -26,8 +26,9 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
-from ddpm_app.models import BUNDLED, Model, available_models, load_model
+from ddpm_app.models import BUNDLED, Model, available_models, load_model, weights_time
 
+Key = tuple[str, str, int]  # name, precision, and when the weights were written
 MAX_LOADED_MODELS = 3
 PIXELS_PER_PASS = 2**18  # of one forward pass, over all its images: bounds memory, and the wait for a Stop
 PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
@@ -45,8 +46,8 @@ class Engine:
         self.device = device
         self.checkpoints = Path(checkpoints)
         self._gate = Gate()
-        self._models: OrderedDict[tuple[str, str], Model] = OrderedDict()
-        self._loading: dict[tuple[str, str], threading.Lock] = {}  # held as long as a download takes
+        self._models: OrderedDict[Key, Model] = OrderedDict()
+        self._loading: dict[Key, threading.Lock] = {}  # held as long as a download takes
         self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
         self._active: set[CancelToken] = set()
 
@@ -61,7 +62,7 @@ class Engine:
 
     def model(self, name: str, precision: str = "exact") -> Model:
         """The loaded model; at most three stay in memory, and the one used longest ago leaves first."""
-        key = name, precision
+        key = name, precision, weights_time(name, self.checkpoints)
         if known := self._loaded(key):
             return known
         with self._remembering:
@@ -71,12 +72,14 @@ class Engine:
                 return known
             model = load_model(name, self.device, precision, checkpoints=self.checkpoints)
             with self._remembering:
+                for old in [old for old in self._models if old[:2] == key[:2]]:  # other weights by now
+                    del self._models[old]
                 self._models[key] = model
                 while len(self._models) > MAX_LOADED_MODELS:
                     self._models.popitem(last=False)
             return model
 
-    def _loaded(self, key: tuple[str, str]) -> Model | None:
+    def _loaded(self, key: Key) -> Model | None:
         with self._remembering:
             if key in self._models:
                 self._models.move_to_end(key)

@@ -7,6 +7,7 @@ from ddpm_app.models.catalogue import (
     available_models,
     load_model,
     read_network,
+    weights_time,
 )
 from ddpm_app.models.model import Model, Precision, resolve_device
 
@@ -20,4 +21,5 @@ __all__ = [
     "load_model",
     "read_network",
     "resolve_device",
+    "weights_time",
 ]
