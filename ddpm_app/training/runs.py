@@ -130,8 +130,8 @@ def state(out: Path) -> RunState:
     if not record:
         status = "idle"
     elif _process(out, record):
-        reported = bool(progress) and (out / PROGRESS).stat().st_mtime >= record["started"]
-        status = "pausing" if wanted else "running" if reported else "loading"
+        begun = (out / PROGRESS).exists() and (out / PROGRESS).stat().st_mtime >= record["started"]
+        status = "pausing" if wanted else "running" if begun else "loading"
     elif wanted == "stop" or steps_saved >= num_steps:
         status = "finished"
     elif error := _complaint(out / LOG):
@@ -154,7 +154,7 @@ def active(checkpoints: Path) -> str:
 
 def _refuse_second(out: Path) -> None:
     if other := active(out.parent):
-        raise UserError(f"{other} is being trained; pause or stop it first")
+        raise UserError(f"{other} is at work; pause or stop it, and wait until it has saved")
 
 
 def _spawn(out: Path, config: dict[str, Any], *, resume: bool) -> None:

@@ -83,16 +83,18 @@ def start_form() -> Form:
         height=140,
         visible=False,
     )
-    path = gr.Textbox(label="On this machine", placeholder="/data/pictures or train.parquet", visible=False)
-    repository = gr.Textbox(label="On the Hub", placeholder="uoft-cs/cifar10", visible=False)
+    path = gr.Textbox(
+        "", label="On this machine", placeholder="/data/pictures or train.parquet", visible=False
+    )
+    repository = gr.Textbox("", label="On the Hub", placeholder="uoft-cs/cifar10", visible=False)
     preset = gr.Dropdown(list(PRESETS), value=next(iter(PRESETS)), label="Preset")
     steps, batch, rate, size, channels, flip = filled(preset.value)
     with gr.Row():
         settings: list[gr.components.Component] = [
-            gr.Number(steps, label="Steps", precision=0, minimum=1, min_width=90),
-            gr.Number(batch, label="Batch size", precision=0, minimum=1, min_width=90),
-            gr.Number(rate, label="Learning rate", minimum=0, maximum=1, step=1e-5, min_width=90),
-            gr.Number(size, label="Image size", precision=0, minimum=1, min_width=90),
+            gr.Number(steps, label="Steps", precision=0, minimum=1, min_width=130),
+            gr.Number(batch, label="Batch size", precision=0, minimum=1, min_width=130),
+            gr.Number(rate, label="Learning rate", minimum=0, maximum=1, step=1e-5, min_width=130),
+            gr.Number(size, label="Image size", precision=0, minimum=1, min_width=130),
         ]
     settings += [
         gr.Radio(list(COLOURS.items()), value=channels, label="Colour"),
@@ -130,9 +132,9 @@ def push_form(shared: Shared, run: gr.Dropdown) -> None:
         return f"{name} is now at {address}", ""
 
     with gr.Accordion("Push to the Hub", open=False):
-        repository = gr.Textbox(label="Repository", placeholder="owner/name")
+        repository = gr.Textbox("", label="Repository", placeholder="owner/name")
         token = gr.Textbox(
-            label="Token", type="password", info="with write access; empty: the login of this machine"
+            "", label="Token", type="password", info="with write access; empty: the login of this machine"
         )
         private = gr.Checkbox(True, label="Private")
         button = gr.Button("Push the model and its card", size="sm")
