@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ddpm_app.core.images import to_uint8
 from ddpm_app.errors import UserError
+from ddpm_app.models.exact import shape_pictures
 from ddpm_app.pictures import fit
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
@@ -21,6 +23,8 @@ def load_images(source: str | Path, size: int, channels: int) -> tuple[Tensor, i
 
     Transparent pixels become white. Raises UserError when there is nothing to learn from.
     """
+    if source == "shapes":
+        return to_uint8(shape_pictures(size)[:, :channels]), 0
     source = Path(source)
     if source.is_dir():
         files: Iterator = (
