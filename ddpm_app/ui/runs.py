@@ -51,7 +51,7 @@ def run_view() -> RunView:
         x="step",
         y="loss",
         color="curve",
-        color_map={"each report": "#a5b4fc", "smoothed": "#4f46e5"},
+        color_map={"each report": "#94a3b8", "smoothed": "#6366f1"},
         title="Loss",
         height=260,
     )
@@ -120,8 +120,8 @@ def span(seconds: float) -> str:
 
 
 def curve(progress: Sequence[Point]) -> pd.DataFrame | None:
-    """The reported losses and their moving average, thinned evenly to what a plot can show."""
-    if not progress:
+    """The reported losses and their moving average, thinned evenly; None before there are two."""
+    if len(progress) < 2:
         return None
     raw = pd.Series([point.loss for point in progress], [point.step for point in progress])
     smooth = raw.ewm(span=max(2, WINDOW * len(raw))).mean()

@@ -20,8 +20,7 @@ from ddpm_app.ui.sessions import spoken
 ABOUT = r"""A network learns to tell the noise from the picture, at every $t$ alike. The run is a process of
 its own: close the page, come back, it is still there.
 
-$$L_\text{simple} = \mathbb E_{t, x_0, \epsilon}\,\big\|\epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\,x_0
-+ \sqrt{1 - \bar\alpha_t}\,\epsilon,\ t)\big\|^2$$"""
+$$L_\text{simple} = \mathbb E_{t, x_0, \epsilon}\,\|\epsilon - \epsilon_\theta(x_t, t)\|^2$$"""
 SOURCES = {"Built-in shapes": "shapes", "Upload": "upload", "Folder or file": "path", "Hub data set": "hub"}
 COLOURS = {"gray": 1, "colour": 3}
 CHOSEN = (
@@ -89,17 +88,17 @@ def start_form() -> Form:
     repository = gr.Textbox("", label="On the Hub", placeholder="uoft-cs/cifar10", visible=False)
     preset = gr.Dropdown(list(PRESETS), value=next(iter(PRESETS)), label="Preset")
     steps, batch, rate, size, channels, flip = filled(preset.value)
+    settings: list[gr.components.Component] = []
     with gr.Row():
-        settings: list[gr.components.Component] = [
-            gr.Number(steps, label="Steps", precision=0, minimum=1, min_width=130),
-            gr.Number(batch, label="Batch size", precision=0, minimum=1, min_width=130),
-            gr.Number(rate, label="Learning rate", minimum=0, maximum=1, step=1e-5, min_width=130),
-            gr.Number(size, label="Image size", precision=0, minimum=1, min_width=130),
-        ]
-    settings += [
-        gr.Radio(list(COLOURS.items()), value=channels, label="Colour"),
-        gr.Checkbox(flip, label="Mirror pictures at random"),
-    ]
+        settings.append(gr.Number(steps, label="Steps", precision=0, minimum=1, min_width=120))
+        settings.append(gr.Number(batch, label="Batch size", precision=0, minimum=1, min_width=120))
+    with gr.Row():
+        settings.append(
+            gr.Number(rate, label="Learning rate", minimum=0, maximum=1, step=1e-5, min_width=120)
+        )
+        settings.append(gr.Number(size, label="Image size", precision=0, minimum=1, min_width=120))
+    settings.append(gr.Radio(list(COLOURS.items()), value=channels, label="Colour"))
+    settings.append(gr.Checkbox(flip, label="Mirror pictures at random"))
     source.change(
         lambda where: [gr.update(visible=where == kind) for kind in ("upload", "path", "hub")],
         source,
