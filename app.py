@@ -18,16 +18,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__
     )
-    parser.add_argument(
-        "--host",
-        default=os.getenv("GRADIO_SERVER_NAME", "127.0.0.1"),
-        help="the address to listen on; 0.0.0.0 for all",
-    )
-    parser.add_argument(
-        "--port", type=int, default=int(os.getenv("GRADIO_SERVER_PORT", "7860")), help="the port to listen on"
-    )
+    host, port = os.getenv("GRADIO_SERVER_NAME", "127.0.0.1"), int(os.getenv("GRADIO_SERVER_PORT", "7860"))
+    parser.add_argument("--host", default=host, help="the address to listen on; 0.0.0.0 for all")
+    parser.add_argument("--port", type=int, default=port, help="the port to listen on")
     parser.add_argument("--share", action="store_true", help="also open a public link")
-    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for this name and password")
+    parser.add_argument(
+        "--auth", metavar="USER:PASSWORD", help="ask visitors for this; --host needs it for the Train tab"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:0,cuda:1")
     parser.add_argument("--checkpoints", type=Path, default=BUNDLED, help="the folder of named models")
@@ -36,7 +33,7 @@ def main() -> None:
         parser.error("--auth needs a name and a password as USER:PASSWORD")
     try:
         engine = Engine(options.device, options.checkpoints)
-        demo = build_app(engine, options.model)
+        demo = build_app(engine, options.model, training=may_train(options))
         threading.Thread(target=warm_up, args=(engine, options.model), daemon=True).start()
         demo.launch(
             server_name=options.host,
@@ -49,6 +46,12 @@ def main() -> None:
         parser.exit(2, f"error: {error}\n")
     except (OSError, OverflowError):
         parser.exit(2, f"error: {options.host}:{options.port} cannot be listened on; give another --port\n")
+
+
+def may_train(options: argparse.Namespace) -> bool:
+    """Whether the page may start training runs: never where anybody may open it."""
+    own = options.host in ("127.0.0.1", "localhost", "::1")
+    return not options.share and "SPACE_ID" not in os.environ and (own or bool(options.auth))
 
 
 def warm_up(engine: Engine, model: str) -> None:

@@ -26,7 +26,7 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
-from ddpm_app.models import BUNDLED, Model, available_models, load_model, resolve_devices
+from ddpm_app.models import BUNDLED, Model, available_models, load_model, resolve_devices, weights_time
 
 MAX_LOADED_MODELS = 3
 PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
@@ -46,7 +46,7 @@ class Worker:
     active_images: int = 0
 
 
-Key = tuple[Worker, str, str]  # whose copy, name, precision
+Key = tuple[Worker, str, str, int]  # whose copy, name, precision, and when the weights were written
 
 
 class Engine:
@@ -78,7 +78,7 @@ class Engine:
 
     def _model(self, worker: Worker, name: str, precision: str) -> Model:
         """The worker's copy; at most three stay in memory, and the one used longest ago leaves first."""
-        key = worker, name, precision
+        key = worker, name, precision, weights_time(name, self.checkpoints)
         if known := self._loaded(key):
             return known
         with self._remembering:
@@ -88,6 +88,8 @@ class Engine:
                 return known
             model = load_model(name, str(worker.device), precision, checkpoints=self.checkpoints)
             with self._remembering:
+                for old in [old for old in self._models if old[:3] == key[:3]]:  # other weights by now
+                    del self._models[old]
                 self._models[key] = model
                 for old in [old for old in self._models if old[0] is worker][:-MAX_LOADED_MODELS]:
                     del self._models[old]

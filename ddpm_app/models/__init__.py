@@ -7,6 +7,7 @@ from ddpm_app.models.catalogue import (
     available_models,
     load_model,
     read_network,
+    weights_time,
 )
 from ddpm_app.models.model import Model, Precision, resolve_device, resolve_devices
 
@@ -21,4 +22,5 @@ __all__ = [
     "read_network",
     "resolve_device",
     "resolve_devices",
+    "weights_time",
 ]

@@ -4,7 +4,15 @@ A name is tried as an exact denoiser, as a folder of the checkpoints directory, 
 Hub repository (`owner/repo` or `owner/repo@revision`), in this order.
 """
 
-__all__ = ["BUNDLED", "DEFAULT_MODEL", "HUB_MODELS", "available_models", "load_model", "read_network"]
+__all__ = [
+    "BUNDLED",
+    "DEFAULT_MODEL",
+    "HUB_MODELS",
+    "available_models",
+    "load_model",
+    "read_network",
+    "weights_time",
+]
 
 import re
 from pathlib import Path
@@ -15,6 +23,7 @@ from torch import nn
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import exact, folder, hub
 from ddpm_app.models.model import Model, Precision, resolve_device
+from ddpm_app.models.weights import weight_files
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints"
 DEFAULT_MODEL = "emoji-32"
@@ -52,14 +61,26 @@ def read_network(name: str | Path, *, checkpoints: Path = BUNDLED) -> nn.Module:
     return folder.read_network(name, folder.describe(name, locate(name, checkpoints)))
 
 
+def weights_time(name: str | Path, checkpoints: Path = BUNDLED) -> int:
+    """When the weights of the model of that name were last written, in ns; 0 where none are on this disk."""
+    where = [path / part for path in folders(str(name).strip(), checkpoints) for part in ("unet", ".")]
+    files = next((files for files in map(weight_files, where) if files), [])
+    return max((file.stat().st_mtime_ns for file in files), default=0)
+
+
+def folders(name: str, checkpoints: Path) -> list[Path]:
+    """The folders that a name may mean, those of `checkpoints` first."""
+    try:
+        return [path for path in (checkpoints / name, Path(name).expanduser()) if name and path.is_dir()]
+    except (OSError, RuntimeError):  # longer than the file system allows, or the home of no user
+        return []
+
+
 def locate(name: str, checkpoints: Path = BUNDLED) -> Path:
     """The folder that holds the model of that name, downloaded first when it is a Hub repository."""
     if not name:
         raise UserError(f"the model has no name; choose one of {', '.join(available_models(checkpoints))}")
-    try:
-        candidates = [path for path in (checkpoints / name, Path(name).expanduser()) if path.is_dir()]
-    except (OSError, RuntimeError):  # longer than the file system allows, or the home of no user
-        candidates = []
+    candidates = folders(name, checkpoints)
     for candidate in candidates:
         if folder.is_pipeline(candidate):
             return candidate

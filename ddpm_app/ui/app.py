@@ -22,8 +22,13 @@ Choose a model, open a tab, press its button."""
 CACHE_SECONDS = (3600, 24 * 3600)  # how often temporary files are looked through, and how old they may grow
 
 
-def build_app(engine: Engine | None = None, model: str = DEFAULT_MODEL) -> gr.Blocks:
-    """The whole page on this engine; `model` is the one chosen at first."""
+def build_app(
+    engine: Engine | None = None, model: str = DEFAULT_MODEL, *, training: bool = True
+) -> gr.Blocks:
+    """The whole page on this engine; `model` is the one chosen at first.
+
+    Without `training` there is neither a tab for it nor any way to start a run.
+    """
     engine = engine or Engine()
     with gr.Blocks(
         title="The interactive DDPM paper", analytics_enabled=False, delete_cache=CACHE_SECONDS
@@ -55,6 +60,11 @@ def build_app(engine: Engine | None = None, model: str = DEFAULT_MODEL) -> gr.Bl
                 noised = forward.build(shared)
             with gr.Tab("Likelihood", id="likelihood"):
                 measured = likelihood.build(shared)
+            if training:
+                from ddpm_app.ui.tabs import train
+
+                with gr.Tab("Train", id="train") as tab:
+                    train.build(shared, tab)
         targets = {
             "Stochastic x₀": ("stochastic", frozen),
             "Interpolate from": ("interpolate", picture_a),
@@ -68,7 +78,8 @@ def build_app(engine: Engine | None = None, model: str = DEFAULT_MODEL) -> gr.Bl
         described = [facts, *shared.timestep_sliders]
         for event in (chosen.change, demo.load):
             event(describing(shared), chosen, described, show_progress="hidden", api_visibility="private")
-        demo.load(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
+        for event in (chosen.focus, demo.load):
+            event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
         demo.unload(shared.sessions.leave)
     return demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
 

@@ -1,0 +1,212 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import psutil
+import pytest
+from PIL import Image
+
+from ddpm_app.engine import Engine
+from ddpm_app.models import available_models
+from ddpm_app.training import TrainingConfig, runs
+from ddpm_app.training.checkpoints import STATE
+from ddpm_app.training.presets import PRESETS
+from ddpm_app.training.uploads import keep_uploads
+from tests.doubles import refusal
+
+TINY = {
+    "image_size": 8,
+    "block_out_channels": (32,),
+    "attention_resolutions": (),
+    "batch_size": 2,
+    "save_every": 20,
+    "sample_every": 20,
+    "num_train_timesteps": 20,
+}
+ENDLESS = 10**6
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """A folder for models, whose runs are all ended with the test."""
+    where = tmp_path / "checkpoints"
+    where.mkdir()
+    yield where
+    while name := runs.active(where):
+        psutil.Process(record(where / name)["pid"]).kill()
+        time.sleep(0.05)
+
+
+def record(out):
+    return json.loads((out / runs.RUN).read_text())
+
+
+def begun(checkpoints, name="mine", **settings):
+    """The folder of a run that was just started."""
+    out = runs.free_folder(checkpoints, name)
+    runs.start(
+        out, TrainingConfig(**({"data": "shapes", "out": str(out), "num_steps": ENDLESS} | TINY | settings))
+    )
+    return out
+
+
+def until(out, *wanted, seconds=60, also=lambda state: True):
+    """The first state of the run that is one of those wanted."""
+    end = time.monotonic() + seconds
+    while (state := runs.state(out)).status not in wanted or not also(state):
+        assert time.monotonic() < end, (state.status, (out / runs.LOG).read_text())
+        time.sleep(0.05)
+    return state
+
+
+def test_a_run_is_paused_resumed_and_stopped_and_leaves_a_model(checkpoints):
+    out = begun(checkpoints)
+    assert runs.state(out).status == "loading"
+    assert "mine is at work" in refusal(lambda: begun(checkpoints, "other"))
+    running = until(out, "running")
+    assert running.progress[-1].loss > 0
+    assert psutil.Process(record(out)["pid"]).nice() > psutil.Process().nice()
+
+    runs.pause(out)
+    paused = until(out, "paused")
+    assert paused.asked
+    assert paused.steps_saved == paused.progress[-1].step >= running.progress[-1].step
+    assert "mine" in available_models(checkpoints)
+    assert paused.sheet.name == f"step-{paused.steps_saved:07d}.png"
+
+    runs.resume(out)
+    further = until(out, "running", also=lambda state: state.steps_saved > paused.steps_saved)
+    assert [point.step for point in further.progress] == sorted({point.step for point in further.progress})
+    assert further.progress[: len(paused.progress)] == paused.progress
+    runs.stop(out)
+    stopped = until(out, "finished", also=lambda state: not (out / STATE).exists())
+    assert stopped.steps_saved < ENDLESS
+    assert "could go on" in refusal(lambda: runs.resume(out))
+    Engine("cpu", checkpoints).model("mine")
+
+
+def test_a_killed_run_is_interrupted_and_goes_on_from_its_last_save(checkpoints):
+    out = begun(checkpoints)
+    until(out, "running", also=lambda state: state.steps_saved)
+    os.kill(record(out)["pid"], signal.SIGKILL)
+    killed = until(out, "paused")
+    assert not killed.asked
+    runs.resume(out)
+    until(out, "running", also=lambda state: state.steps_saved > killed.steps_saved)
+
+
+def test_a_run_outlives_the_program_that_started_it(checkpoints):
+    out = checkpoints / "mine"
+    program = (
+        "from ddpm_app.training import TrainingConfig, runs; from pathlib import Path; import os, signal\n"
+        f"settings = {TINY | {'data': 'shapes', 'out': str(out), 'num_steps': ENDLESS}}\n"
+        "runs.start(Path(settings['out']), TrainingConfig(**settings))\n"
+        "os.killpg(0, signal.SIGKILL)"
+    )
+    server = subprocess.run([sys.executable, "-c", program], cwd=runs.ROOT, start_new_session=True)
+    assert server.returncode == -signal.SIGKILL
+    assert runs.active(checkpoints) == "mine"
+    until(out, "running")
+
+
+def test_what_was_wrong_reaches_the_state_and_the_name_stays_free(checkpoints):
+    out = begun(checkpoints, data="/no/such/folder")
+    failed = until(out, "failed")
+    assert "/no/such/folder" in failed.error
+    assert not failed.error.startswith("error")
+    until(begun(checkpoints, num_steps=2), "finished")
+    assert runs.state(out).steps_saved == 2
+
+
+def test_another_process_with_the_runs_number_is_not_the_run(checkpoints):
+    out = checkpoints / "mine"
+    out.mkdir()
+    asked = {"pid": os.getpid(), "started": 0, "config": {"out": str(out), "num_steps": 9}, "wanted": ""}
+    (out / runs.RUN).write_text(json.dumps(asked))
+    assert runs.state(out).status == "paused"
+    runs.pause(out)  # this very process, if it were mistaken
+
+
+def test_a_bug_is_told_by_its_last_line(checkpoints):
+    out = checkpoints / "mine"
+    out.mkdir()
+    (out / runs.RUN).write_text(json.dumps({"pid": 0, "config": {"out": str(out), "num_steps": 9}}))
+    (out / runs.LOG).write_text("step 1\nTraceback (most recent call last):\n  File x\nKeyError: 'unet'\n")
+    assert "KeyError: 'unet'" in runs.state(out).error
+
+
+def test_a_report_that_is_half_written_is_left_for_later(checkpoints):
+    out = checkpoints / "mine"
+    out.mkdir()
+    (out / runs.PROGRESS).write_text('{"step": 50, "loss": 0.5, "new": 1}\n{"step": 100, "lo')
+    assert runs.state(out).progress == (runs.Point(50, 0.5),)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../out", "a/b", ".hidden", "a b", "ä", "x" * 65, "emoji-32", "exact-shapes"]
+)
+def test_a_name_that_is_none_or_bundled_is_refused(checkpoints, name):
+    assert "name" in refusal(lambda: runs.free_folder(checkpoints, name))
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(checkpoints):
+    (checkpoints / "pictures").mkdir()
+    assert "another name" in refusal(lambda: runs.free_folder(checkpoints, "pictures"))
+
+
+def test_a_model_that_was_trained_on_is_loaded_anew(tiny_copy):
+    engine = Engine("cpu", tiny_copy.parent)
+    before = engine.model("tiny-8")
+    assert engine.model("tiny-8") is before
+    weights = next((tiny_copy / "unet").glob("*.safetensors"))
+    os.utime(weights, ns=(1, 10**18))
+    assert engine.model("tiny-8") is not before
+    assert len(engine._models) == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_a_config_and_survives_the_command_line(preset):
+    from ddpm_app.commands import train
+
+    config = TrainingConfig("shapes", "out", **PRESETS[preset])
+    parser = train_parser(train)
+    options = parser.parse_args(runs._flags(config.__dict__))
+    assert {name: as_tuple(getattr(options, name)) for name in config.__dict__} == config.__dict__
+
+
+def train_parser(command):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser
+
+
+def as_tuple(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+# uploads
+
+
+def test_pictures_and_those_in_archives_are_kept_under_names_of_our_own(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.PNG")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as pack:
+        pack.write(tmp_path / "a.PNG", "../../escaped.png")
+        pack.writestr("notes.txt", "no picture")
+    keep_uploads([tmp_path / "a.PNG", tmp_path / "more.zip"], tmp_path / "kept")
+    assert sorted(file.name for file in (tmp_path / "kept").iterdir()) == ["0000.png", "0001-000000.png"]
+    assert not (tmp_path.parent / "escaped.png").exists()
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", b"words"), ("a.zip", b"PK\x05\x06" + bytes(18))])
+def test_uploads_without_a_picture_are_refused_and_leave_the_name_free(checkpoints, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    out = runs.free_folder(checkpoints, "mine")
+    config = TrainingConfig(str(out / runs.UPLOADS), str(out), **TINY)
+    assert "upload" in refusal(lambda: runs.start(out, config, [tmp_path / name]))
+    assert runs.free_folder(checkpoints, "mine") == out
