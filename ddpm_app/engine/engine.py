@@ -28,7 +28,6 @@ from ddpm_app.engine.requests import (
 )
 from ddpm_app.models import BUNDLED, Model, available_models, load_model, weights_time
 
-Key = tuple[str, str, int]  # name, precision, and when the weights were written
 MAX_LOADED_MODELS = 3
 PIXELS_PER_PASS = 2**18  # of one forward pass, over all its images: bounds memory, and the wait for a Stop
 PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
@@ -46,8 +45,8 @@ class Engine:
         self.device = device
         self.checkpoints = Path(checkpoints)
         self._gate = Gate()
-        self._models: OrderedDict[Key, Model] = OrderedDict()
-        self._loading: dict[Key, threading.Lock] = {}  # held as long as a download takes
+        self._models: OrderedDict[tuple[str, str], tuple[int, Model]] = OrderedDict()
+        self._loading: dict[tuple[str, str], threading.Lock] = {}  # held as long as a download takes
         self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
         self._active: set[CancelToken] = set()
 
@@ -61,29 +60,33 @@ class Engine:
         return available_models(self.checkpoints)
 
     def model(self, name: str, precision: str = "exact") -> Model:
-        """The loaded model; at most three stay in memory, and the one used longest ago leaves first."""
-        key = name, precision, weights_time(name, self.checkpoints)
-        if known := self._loaded(key):
+        """The loaded model, read anew once its weights were written again.
+
+        At most three stay in memory, and the one used longest ago leaves first.
+        """
+        key, written = (name, precision), weights_time(name, self.checkpoints)
+        if known := self._loaded(key, written):
             return known
         with self._remembering:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:
-            if known := self._loaded(key):  # by whoever loaded before us
+            if known := self._loaded(key, written):  # by whoever loaded before us
                 return known
             model = load_model(name, self.device, precision, checkpoints=self.checkpoints)
             with self._remembering:
-                for old in [old for old in self._models if old[:2] == key[:2]]:  # other weights by now
-                    del self._models[old]
-                self._models[key] = model
+                self._models[key] = written, model
+                self._models.move_to_end(key)
                 while len(self._models) > MAX_LOADED_MODELS:
                     self._models.popitem(last=False)
             return model
 
-    def _loaded(self, key: Key) -> Model | None:
+    def _loaded(self, key: tuple[str, str], written: int) -> Model | None:
         with self._remembering:
-            if key in self._models:
-                self._models.move_to_end(key)
-            return self._models.get(key)
+            then, model = self._models.get(key, (0, None))
+            if model is None or written not in (0, then):  # 0: not on this disk, or no longer
+                return None
+            self._models.move_to_end(key)
+            return model
 
     def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""
