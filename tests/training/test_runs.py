@@ -71,7 +71,7 @@ def test_a_run_is_paused_resumed_and_stopped_and_leaves_a_model(checkpoints):
     out = begun(checkpoints)
     assert runs.state(out).status == "loading"
     assert "mine is at work" in refusal(lambda: begun(checkpoints, "other"))
-    running = until(out, "running")
+    running = until(out, "running", also=lambda state: state.progress)
     assert running.progress[-1].loss > 0
     assert psutil.Process(record(out)["pid"]).nice() > psutil.Process().nice()
 
