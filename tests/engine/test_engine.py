@@ -1,3 +1,4 @@
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,15 @@ def test_at_most_three_models_stay_and_the_one_used_longest_ago_leaves(four_mode
     assert four_models.model("a") is a
     assert four_models.model("c") is c
     assert four_models.model("b") is not b
+
+
+def test_a_model_that_was_trained_further_is_loaded_anew(four_models, tmp_path):
+    a, b = four_models.model("a"), four_models.model("b")
+    (weights,) = tmp_path.glob("**/a/unet/*.safetensors")
+    os.utime(weights, ns=(1, 10**18))
+    assert four_models.model("a") is not a
+    assert four_models.model("a") is four_models.model("a")
+    assert four_models.model("b") is b
 
 
 def test_a_deleted_model_runs_while_it_is_loaded_and_is_missed_afterwards(four_models, tmp_path):

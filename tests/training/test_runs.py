@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import signal
@@ -5,11 +6,13 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import asdict
 
 import psutil
 import pytest
 from PIL import Image
 
+from ddpm_app.commands import train
 from ddpm_app.engine import Engine
 from ddpm_app.models import available_models
 from ddpm_app.training import TrainingConfig, runs
@@ -54,7 +57,7 @@ def begun(checkpoints, name="mine", **settings):
     return out
 
 
-def until(out, *wanted, seconds=60, also=lambda state: True):
+def until(out, *wanted, seconds=150, also=lambda state: True):
     """The first state of the run that is one of those wanted."""
     end = time.monotonic() + seconds
     while (state := runs.state(out)).status not in wanted or not also(state):
@@ -63,11 +66,12 @@ def until(out, *wanted, seconds=60, also=lambda state: True):
     return state
 
 
+@pytest.mark.slow
 def test_a_run_is_paused_resumed_and_stopped_and_leaves_a_model(checkpoints):
     out = begun(checkpoints)
     assert runs.state(out).status == "loading"
     assert "mine is at work" in refusal(lambda: begun(checkpoints, "other"))
-    running = until(out, "running")
+    running = until(out, "running", also=lambda state: state.progress)
     assert running.progress[-1].loss > 0
     assert psutil.Process(record(out)["pid"]).nice() > psutil.Process().nice()
 
@@ -89,6 +93,7 @@ def test_a_run_is_paused_resumed_and_stopped_and_leaves_a_model(checkpoints):
     Engine("cpu", checkpoints).model("mine")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_interrupted_and_goes_on_from_its_last_save(checkpoints):
     out = begun(checkpoints)
     until(out, "running", also=lambda state: state.steps_saved)
@@ -99,6 +104,7 @@ def test_a_killed_run_is_interrupted_and_goes_on_from_its_last_save(checkpoints)
     until(out, "running", also=lambda state: state.steps_saved > killed.steps_saved)
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_program_that_started_it(checkpoints):
     out = checkpoints / "mine"
     program = (
@@ -113,6 +119,7 @@ def test_a_run_outlives_the_program_that_started_it(checkpoints):
     until(out, "running")
 
 
+@pytest.mark.slow
 def test_what_was_wrong_reaches_the_state_and_the_name_stays_free(checkpoints):
     out = begun(checkpoints, data="/no/such/folder")
     failed = until(out, "failed")
@@ -158,36 +165,13 @@ def test_a_folder_that_is_no_run_is_never_replaced(checkpoints):
     assert "another name" in refusal(lambda: runs.free_folder(checkpoints, "pictures"))
 
 
-def test_a_model_that_was_trained_on_is_loaded_anew(tiny_copy):
-    engine = Engine("cpu", tiny_copy.parent)
-    before = engine.model("tiny-8")
-    assert engine.model("tiny-8") is before
-    weights = next((tiny_copy / "unet").glob("*.safetensors"))
-    os.utime(weights, ns=(1, 10**18))
-    assert engine.model("tiny-8") is not before
-    assert len(engine._models) == 1
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_a_config_and_survives_the_command_line(preset):
-    from ddpm_app.commands import train
-
     config = TrainingConfig("shapes", "out", **PRESETS[preset])
-    parser = train_parser(train)
-    options = parser.parse_args(runs._flags(config.__dict__))
-    assert {name: as_tuple(getattr(options, name)) for name in config.__dict__} == config.__dict__
-
-
-def train_parser(command):
-    import argparse
-
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return parser
-
-
-def as_tuple(value):
-    return tuple(value) if isinstance(value, list) else value
+    train.add_arguments(parser)
+    options = parser.parse_args(runs._flags(asdict(config)))
+    assert TrainingConfig(**train.settings(options)) == config
 
 
 # uploads
