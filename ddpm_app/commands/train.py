@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
     if int(os.environ.get("RANK", 0)) > 0:  # of several processes the first one speaks
         return
     steps, loss = (reports[0].step, reports[0].loss) if reports else (config.num_steps, None)
-    stopped = f"stopped after step {steps}, the same command resumes; " if stop.is_set() else ""
+    stopped = f"stopped after step {steps}, the same command resumes; " if steps < config.num_steps else ""
     values = {"out": config.out, "steps": steps, "loss": loss}
     result(options, f"{stopped}the model is in {config.out}", values)
 

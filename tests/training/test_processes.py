@@ -16,7 +16,7 @@ import torch
 from ddpm_app.training import train
 from ddpm_app.training.checkpoints import STATE
 from ddpm_app.training.reports import LOG
-from tests.training.runs import assert_same_weights, flags, start, state_of, wait_until, weights_of
+from tests.training.runs import assert_same_weights, flags, start, state_of, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,9 +49,11 @@ def assert_nearly_the_same(a, b):
     one, other = ([json.loads(line) for line in Path(out, LOG).read_text().splitlines()] for out in (a, b))
     assert [line["step"] for line in one] == [line["step"] for line in other]
     assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in other], rel=1e-5)
-    for x, y in zip(weights_of(a), weights_of(b), strict=True):
-        # sums in another order; Adam magnifies those of gradients that are nearly zero
-        torch.testing.assert_close(x, y, rtol=0, atol=1e-5)
+    one, other = state_of(a), state_of(b)
+    torch.testing.assert_close(one["timestep_history"], other["timestep_history"], rtol=1e-4, atol=0)
+    for weight in one["network"]:
+        # sums in another order; Adam makes up to the learning rate, 1e-4, of those that are nearly zero
+        torch.testing.assert_close(one["network"][weight], other["network"][weight], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize(
