@@ -9,7 +9,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
-from ddpm_app.models import BUNDLED, DEFAULT_MODEL, resolve_device
+from ddpm_app.models import BUNDLED, DEFAULT_MODEL
 from ddpm_app.ui import build_app, launch_options
 
 
@@ -26,13 +26,12 @@ def main() -> None:
         "--auth", metavar="USER:PASSWORD", help="ask visitors for this; --host needs it for the Train tab"
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:0,cuda:1")
     parser.add_argument("--checkpoints", type=Path, default=BUNDLED, help="the folder of named models")
     options = parser.parse_args()
     if options.auth and ":" not in options.auth:
         parser.error("--auth needs a name and a password as USER:PASSWORD")
     try:
-        resolve_device(options.device)
         engine = Engine(options.device, options.checkpoints)
         demo = build_app(engine, options.model, training=may_train(options))
         threading.Thread(target=warm_up, args=(engine, options.model), daemon=True).start()

@@ -1,6 +1,7 @@
 """Between files, PIL pictures and uint8 tensors (C, H, W): reading what a person gives, laying out sheets."""
 
 __all__ = [
+    "FORMATS",
     "MAX_PIXELS",
     "columns_for",
     "fit",

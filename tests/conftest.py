@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 # networks this small lose more than they gain by sharing work between threads
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _HF_HOME = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
-os.environ |= {  # before anything imports gradio or huggingface_hub, which read it once
+os.environ |= {  # before anything imports gradio, huggingface_hub or accelerate, which read it once
+    "ACCELERATE_USE_CPU": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HOME": _HF_HOME.name,
     "HF_HUB_CACHE": str(Path(_HF_HOME.name, "hub")),
@@ -38,3 +40,35 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_copy(tiny_pipeline: Path, tmp_path: Path) -> Path:
     """tiny_pipeline for one test alone, in a checkpoints folder of its own."""
     return Path(shutil.copytree(tiny_pipeline, tmp_path / "checkpoints" / tiny_pipeline.name))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator:
+    """A Hub on this machine, to which the real client speaks, with a cache of its own."""
+    from huggingface_hub import constants
+
+    from tests.doubles import HubStub, point_client_at
+
+    with HubStub() as stub:
+        point_client_at(stub.url, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield stub
+
+
+@pytest.fixture
+def upload_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A Hub on this machine that takes models, the real client pointed at it and logged in nowhere."""
+    from huggingface_hub import constants
+
+    from tests.doubles import point_client_at
+    from tests.uploads import UploadStub
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with UploadStub(tmp_path / "hub") as stub:
+        point_client_at(stub.url, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield stub

@@ -81,6 +81,16 @@ def noisy_batch(channels: int = 3, size: int = 8) -> tuple[Tensor, Tensor]:
     )
 
 
+def point_client_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub's client asks `url`, whatever it read when it was imported."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+
+
 class HubStub:
     """A Hub on 127.0.0.1 that serves folders as repositories and logs what it was asked for."""
 
@@ -122,8 +132,9 @@ class HubStub:
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body for the address `path`."""
-        api = path.startswith("/api/models/")
-        owner, name, verb, rest = path.removeprefix("/api/models").lstrip("/").split("/", 3)
+        api = path.startswith("/api/")
+        path = path.removeprefix("/api").removeprefix("/models").removeprefix("/datasets")
+        owner, name, verb, rest = path.lstrip("/").split("/", 3)
         repository = f"{owner}/{name}"
         revision, _, file = (rest, "", "") if verb == "revision" else rest.partition("/")
         known = {

@@ -18,7 +18,7 @@ INSIDE = {  # layer -> the layers it may stand on
     "models": CORE | {"models"},
     "engine": CORE | {"models", "engine"},
     "training": CORE | {"models", "engine", "training", "pictures"},
-    "evaluation": CORE | {"models", "engine", "evaluation", "pictures"},
+    "evaluation": CORE | {"models", "engine", "training", "evaluation", "pictures"},
     "commands": CORE | {"models", "engine", "training", "evaluation", "pictures", "commands"},
     "ui": CORE | {"models", "engine", "training", "evaluation", "pictures", "ui"},
     "__init__": set(),
@@ -29,9 +29,9 @@ BEYOND = {  # package -> the only layers that may import it
     "diffusers": {"models", "engine", "training", "evaluation"},
     "huggingface_hub": {"models", "engine", "training", "evaluation"},
     "safetensors": {"models", "engine", "training"},
-    "accelerate": {"training"},
+    "accelerate": {"training", "evaluation"},
     "pyarrow": {"training"},
-    "PIL": {"pictures", "training", "ui"},
+    "PIL": {"pictures", "training", "evaluation", "ui"},
 }
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys

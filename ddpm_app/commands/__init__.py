@@ -1,4 +1,4 @@
-"""The command line: python -m ddpm_app sample | train | evaluate | bench | models."""
+"""The command line: python -m ddpm_app sample | train | push | evaluate | bench | models."""
 
 __all__ = ["main"]
 
@@ -7,10 +7,17 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ddpm_app.commands import bench, evaluate, models, sample, train
+from ddpm_app.commands import bench, evaluate, models, push, sample, train
 from ddpm_app.errors import UserError
 
-COMMANDS = {"sample": sample, "train": train, "evaluate": evaluate, "bench": bench, "models": models}
+COMMANDS = {
+    "sample": sample,
+    "train": train,
+    "push": push,
+    "evaluate": evaluate,
+    "bench": bench,
+    "models": models,
+}
 
 
 class Parser(argparse.ArgumentParser):

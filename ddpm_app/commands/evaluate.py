@@ -1,6 +1,7 @@
 """Measure a model on pictures: the bound on the negative log likelihood in bits per dimension."""
 
 import argparse
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -9,14 +10,14 @@ from ddpm_app.commands.report import add_model_arguments, progress, result
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation import negative_log_likelihood
-from ddpm_app.training.data import load_images
+from ddpm_app.training.data import SOURCES, load_images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, on which pictures, and how closely."""
     add_model_arguments(parser)
     parser.add_argument("--metric", default="nll", choices=["nll"], help="bits/dim of the variational bound")
-    parser.add_argument("--data", required=True, help="a folder of pictures or a .parquet file")
+    parser.add_argument("--data", required=True, help=SOURCES)
     parser.add_argument("--num-images", type=int, default=16, help="the first so many pictures")
     parser.add_argument("--num-terms", type=int, default=100, help="timesteps measured for each picture")
     parser.add_argument("--variance", default="auto", help="auto, fixed_small, fixed_large, ...")
@@ -28,8 +29,10 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--num-images must be at least 1; got {options.num_images}")
     engine = Engine(options.device, Path(options.checkpoints))
     channels, height, _ = engine.model(options.model, options.precision).image_shape
-    pictures, _ = load_images(options.data, height, channels)
-    pictures = pictures[: options.num_images]
+    images = load_images(options.data, height, channels, limit=options.num_images)
+    pictures = images.pixels
+    if images.left_out:
+        print(images.left_out, file=sys.stderr)
     started = time.perf_counter()
     for report in negative_log_likelihood(
         engine,

@@ -18,7 +18,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """--model, --checkpoints, --device, --precision and --seed, alike in every command."""
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
     parser.add_argument("--checkpoints", default=str(BUNDLED), help="the folder of named models")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:0,cuda:1")
     parser.add_argument("--precision", default="exact", choices=["exact", "fast"], help="float32, or faster")
     parser.add_argument("--seed", type=int, default=0, help="image k has seed + k")
 
@@ -46,7 +46,7 @@ def writable_folder(name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        (folder / ".writable").unlink(missing_ok=True)  # another process of the run may have
     except OSError as error:
         raise UserError(
             f"--out {name} cannot be written to ({error.strerror}); give another folder"

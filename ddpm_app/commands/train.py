@@ -18,9 +18,10 @@ from tqdm import tqdm
 from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
+from ddpm_app.training.data import SOURCES
 
 HELP = {
-    "data": "shapes (built in), a folder, a .zip, a .parquet file, or a data set on the Hub as owner/name",
+    "data": SOURCES,
     "out": "the folder of the model and of the run's state",
     "held_out": "pictures whose loss is measured and never learned from",
     "block_out_channels": "the widths of the network, from the picture's size down",
@@ -103,13 +104,22 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     if options.config:
         try:
             read = json.loads(Path(options.config).read_text())
-            values = {name: read[name] for name in named if name in read and name not in ("data", "out")}
+            values = tuples({name: read[name] for name in named if name in read})
+            TrainingConfig(**values)  # a file edited by hand may hold anything
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"--config {options.config} is not the training.json of a run") from error
-    values |= {name: value for name, value in vars(options).items() if name in named}
-    for name in ("data", "out"):
-        if name not in values:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"--config {options.config} is not the training.json of a run ({reason})"
+            ) from error
+    given = tuples({name: value for name, value in vars(options).items() if name in named})
+    for name in ("data", "out"):  # those of the other run stay its own
+        if name not in given:
             raise UserError(f"--{name} is missing: {HELP[name]}")
+    return values | given
+
+
+def tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with tuples for lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 

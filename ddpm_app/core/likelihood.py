@@ -33,7 +33,9 @@ def decoder_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> T
 
     A bin is 2/255 wide; the bins of the darkest and the brightest level are open to their side.
     """
-    distance, scale = (x_0 - mean).double(), (-log_variance.double() / 2).exp()
+    # beyond these a bin's mass rounds to 0, or the gradient of log_ndtr overflows
+    log_variance = log_variance.double().clamp(-25, 40)
+    distance, scale = (x_0 - mean).double(), (-log_variance / 2).exp()
     lower, upper = (distance - 1 / 255) * scale, (distance + 1 / 255) * scale
     lower = lower.masked_fill(x_0 < -0.999, -math.inf)
     upper = upper.masked_fill(x_0 > 0.999, math.inf)
@@ -58,9 +60,11 @@ def bound_term(diffusion: GaussianDiffusion, p: Gaussian, x_0: Tensor, x_t: Tens
     It is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) | p(x_{t-1} | x_t)) for t > 0, and -log p(x_0 | x_1) at t = 0.
     """
     q = diffusion.q_posterior(x_0, x_t, t)
-    kl = normal_kl(q.mean.double(), q.log_variance.double(), p.mean.double(), p.log_variance.double())
-    decoder = -decoder_log_likelihood(x_0, p.mean, p.log_variance)
-    return _bits(torch.where((t == 0).to(x_0.device).view(-1, 1, 1, 1), decoder, kl))
+    nats = normal_kl(q.mean.double(), q.log_variance.double(), p.mean.double(), p.log_variance.double())
+    last = (t == 0).to(x_0.device)
+    # never evaluated elsewhere, where a decoder that overflows would make the gradient NaN
+    nats[last] = -decoder_log_likelihood(x_0[last], p.mean[last], p.log_variance[last])
+    return _bits(nats)
 
 
 def vb_bpd(chain: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, i: Tensor, noise: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def loss_simple(
     With `min_snr_gamma` the timesteps weigh as in Hang et al. (2023), section 3.4.
     """
     x_t = diffusion.q_sample(x_0, t, noise)
-    prediction, _ = diffusion.split_output(denoiser(x_t, t).float(), x_t)
+    prediction, _ = diffusion.split_output(denoiser(x_t, t).to(x_0.dtype), x_t)
     return _squared_error(diffusion, prediction, x_0, x_t, t, noise, min_snr_gamma)
 
 
@@ -69,7 +69,7 @@ def loss_vlb(
 ) -> Tensor:
     """T times the bound's term at t of each image, (B,) in bits/dim: its mean over all t is L less L_T."""
     x_t = diffusion.q_sample(x_0, t, noise)
-    return _bound(diffusion, denoiser(x_t, t).float(), x_0, x_t, t)
+    return _bound(diffusion, denoiser(x_t, t).to(x_0.dtype), x_0, x_t, t)
 
 
 def loss_hybrid(
@@ -83,7 +83,7 @@ def loss_hybrid(
 ) -> Tensor:
     """L_simple + 0.001 L_vlb, (B,), where L_vlb teaches the variance alone (Nichol and Dhariwal, eq. 16)."""
     x_t = diffusion.q_sample(x_0, t, noise)
-    model_output = denoiser(x_t, t).float()
+    model_output = denoiser(x_t, t).to(x_0.dtype)
     prediction, variance_output = diffusion.split_output(model_output, x_t)
     simple = _squared_error(diffusion, prediction, x_0, x_t, t, noise, min_snr_gamma)
     learned = [] if variance_output is None else [variance_output]

@@ -1,4 +1,4 @@
-"""The engine: loaded models, the gate of the device, and the runs under way."""
+"""The engine: the devices, the models loaded on them, and the runs under way."""
 
 __all__ = ["Engine", "run"]
 
@@ -6,17 +6,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddpm_app.core.samplers import Denoiser
 from ddpm_app.engine import procedures
-from ddpm_app.engine.cancel import CancelToken, Gate
+from ddpm_app.engine.batching import Batcher
+from ddpm_app.engine.cancel import CancelToken
 from ddpm_app.engine.frames import Frame, LikelihoodReport
 from ddpm_app.engine.requests import (
     ForwardRequest,
@@ -26,10 +26,9 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
-from ddpm_app.models import BUNDLED, Model, available_models, load_model, weights_time
+from ddpm_app.models import BUNDLED, Model, available_models, load_model, resolve_devices, weights_time
 
 MAX_LOADED_MODELS = 3
-PIXELS_PER_PASS = 2**18  # of one forward pass, over all its images: bounds memory, and the wait for a Stop
 PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
     SampleRequest: procedures.sample,
     StochasticRequest: procedures.stochastic,
@@ -38,15 +37,26 @@ PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
 }
 
 
+@dataclass(eq=False)
+class Worker:
+    """A device, or a share of one, and the images of the runs that it works on."""
+
+    device: torch.device
+    batcher: Batcher = field(default_factory=Batcher)
+    active_images: int = 0
+
+
+Key = tuple[Worker, str, str]  # whose copy, name, precision
+
+
 class Engine:
-    """Runs requests on one device; every method may be called from any thread."""
+    """Runs requests, each on one of its devices; every method may be called from any thread."""
 
     def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED) -> None:
-        self.device = device
+        self.workers = [Worker(device) for device in resolve_devices(device)]
         self.checkpoints = Path(checkpoints)
-        self._gate = Gate()
-        self._models: OrderedDict[tuple[str, str], tuple[int, Model]] = OrderedDict()
-        self._loading: dict[tuple[str, str], threading.Lock] = {}  # held as long as a download takes
+        self._models: OrderedDict[Key, tuple[int, Model]] = OrderedDict()  # with the time of its weights
+        self._loading: dict[Key, threading.Lock] = {}  # held as long as a download takes
         self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
         self._active: set[CancelToken] = set()
 
@@ -60,11 +70,15 @@ class Engine:
         return available_models(self.checkpoints)
 
     def model(self, name: str, precision: str = "exact") -> Model:
-        """The loaded model, read anew once its weights were written again.
+        """The loaded model, on the device that a run would go to now."""
+        return self._model(self._least_busy(), name, precision)
 
-        At most three stay in memory, and the one used longest ago leaves first.
-        """
-        key, written = (name, precision), weights_time(name, self.checkpoints)
+    def _least_busy(self) -> Worker:
+        return min(self.workers, key=lambda worker: worker.active_images)
+
+    def _model(self, worker: Worker, name: str, precision: str) -> Model:
+        """The worker's copy; at most three stay in memory, and the one used longest ago leaves first."""
+        key, written = (worker, name, precision), weights_time(name, self.checkpoints)
         if known := self._loaded(key, written):
             return known
         with self._remembering:
@@ -72,15 +86,15 @@ class Engine:
         with loading:
             if known := self._loaded(key, written):  # by whoever loaded before us
                 return known
-            model = load_model(name, self.device, precision, checkpoints=self.checkpoints)
+            model = load_model(name, str(worker.device), precision, checkpoints=self.checkpoints)
             with self._remembering:
                 self._models[key] = written, model
                 self._models.move_to_end(key)
-                while len(self._models) > MAX_LOADED_MODELS:
-                    self._models.popitem(last=False)
+                for old in [old for old in self._models if old[0] is worker][:-MAX_LOADED_MODELS]:
+                    del self._models[old]
             return model
 
-    def _loaded(self, key: tuple[str, str], written: int) -> Model | None:
+    def _loaded(self, key: Key, written: int) -> Model | None:
         with self._remembering:
             then, model = self._models.get(key, (0, None))
             if model is None or written not in (0, then):  # 0: not on this disk, or no longer
@@ -90,8 +104,8 @@ class Engine:
 
     def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""
-        with self._registered(cancel or CancelToken()) as token:
-            yield from PROCEDURES[type(request)](request, self._steered(request, token))
+        with self._placed(request, cancel or CancelToken()) as model:
+            yield from PROCEDURES[type(request)](request, model)
 
     def forward(self, request: ForwardRequest) -> Tensor:
         """x_t after each of the request's diffusion steps, uint8 (K, C, H, W)."""
@@ -101,36 +115,28 @@ class Engine:
         self, request: LikelihoodRequest, cancel: CancelToken | None = None
     ) -> Iterator[LikelihoodReport]:
         """The bound as it is measured, ever more complete."""
-        with self._registered(cancel or CancelToken()) as token:
-            yield from procedures.likelihood(request, self._steered(request, token))
+        with self._placed(request, cancel or CancelToken()) as model:
+            yield from procedures.likelihood(request, model)
 
     @contextmanager
-    def _registered(self, token: CancelToken) -> Iterator[CancelToken]:
-        """The run counts as active within the block, however it ends."""
-        self._active.add(token)
+    def _placed(self, request: SampleRequest | LikelihoodRequest, token: CancelToken) -> Iterator[Model]:
+        """The request's model on the least busy device, its calls merged with those of other runs.
+
+        Within the block the run counts as active, however it ends.
+        """
+        num_images = getattr(request, "num_images", 1)  # a likelihood is of one picture
+        with self._remembering:
+            worker = self._least_busy()
+            worker.active_images += num_images
+            self._active.add(token)
         try:
             token.check()
-            yield token
+            model = self._model(worker, request.model, request.precision)
+            yield replace(model, denoiser=partial(worker.batcher.compute, model.denoiser, token))
         finally:
-            self._active.discard(token)
-
-    def _steered(self, request: SampleRequest | LikelihoodRequest, token: CancelToken) -> Model:
-        """The request's model, whose denoiser waits for its turn and stops when the token is set."""
-        model = self.model(request.model, request.precision)
-        return replace(model, denoiser=self._taking_turns(model.denoiser, token))
-
-    def _taking_turns(self, denoiser: Denoiser, token: CancelToken) -> Denoiser:
-        def steered(x_t: Tensor, t: Tensor) -> Tensor:
-            per_pass = max(1, PIXELS_PER_PASS // x_t[0, 0].numel())
-            parts = []
-            for some, when in zip(x_t.split(per_pass), t.split(per_pass), strict=True):
-                token.check()
-                with self._gate.turn(), torch.inference_mode():
-                    token.check()
-                    parts.append(denoiser(some, when))
-            return torch.cat(parts)
-
-        return steered
+            with self._remembering:
+                worker.active_images -= num_images
+                self._active.discard(token)
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from ddpm_app.models.catalogue import (
     read_network,
     weights_time,
 )
-from ddpm_app.models.model import Model, Precision, resolve_device
+from ddpm_app.models.model import Model, Precision, resolve_device, resolve_devices
 
 __all__ = [
     "BUNDLED",
@@ -21,5 +21,6 @@ __all__ = [
     "load_model",
     "read_network",
     "resolve_device",
+    "resolve_devices",
     "weights_time",
 ]

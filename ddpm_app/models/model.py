@@ -1,6 +1,6 @@
 """What the rest of the program knows about a loaded checkpoint, and how a network becomes a denoiser."""
 
-__all__ = ["Model", "Precision", "network_denoiser", "resolve_device"]
+__all__ = ["Model", "Precision", "network_denoiser", "resolve_device", "resolve_devices"]
 
 from dataclasses import dataclass
 from typing import Literal
@@ -50,6 +50,14 @@ def resolve_device(device: str) -> torch.device:
     if (where.index or 0) >= count:
         raise UserError(f"this machine has {count} {kind} device(s), counted from {kind}:0; got {device!r}")
     return where
+
+
+def resolve_devices(device: str) -> list[torch.device]:
+    """The devices asked for, parted by commas; `auto` is every CUDA device, where there is one."""
+    devices = [resolve_device(part.strip()) for part in device.split(",")]
+    if device == "auto" and devices[0].type == "cuda":
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return devices
 
 
 def network_denoiser(network: nn.Module, device: torch.device, precision: str) -> tuple[Denoiser, str]:

@@ -3,7 +3,7 @@
 Every file is written beside its place and then moved there, so that it is whole at any moment.
 """
 
-__all__ = ["SETTINGS", "STATE", "TrainingState", "load_state", "save_pipeline", "save_state"]
+__all__ = ["SETTINGS", "STATE", "TrainingState", "load_state", "save_pipeline", "save_state", "writing"]
 
 import contextlib
 import json
@@ -126,7 +126,7 @@ def save_pipeline(out: Path, network, config: TrainingConfig, steps_done: int) -
         "out",
         "held_out",
         "init_from",
-    ):  # a published folder names its data, not their place
+    ):  # a published folder names no places
         if Path(settings[name]).exists():
             settings[name] = Path(settings[name]).name
     with _into(out) as partial:
@@ -137,22 +137,30 @@ def save_pipeline(out: Path, network, config: TrainingConfig, steps_done: int) -
 @contextlib.contextmanager
 def _into(out: Path) -> Iterator[Path]:
     """A folder whose files are moved into `out` at the end; UserError where they could not be written."""
-    from safetensors import SafetensorError
-
     partial = out / PARTIAL
     try:
+        with writing(out):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            files = (path for path in partial.rglob("*") if path.is_file())
+            for file in sorted(files, key=lambda file: file.name == "config.json"):  # it makes a model of it
+                place = out / file.relative_to(partial)
+                place.parent.mkdir(exist_ok=True)
+                os.replace(file, place)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        files = (path for path in partial.rglob("*") if path.is_file())
-        for file in sorted(files, key=lambda file: file.name == "config.json"):  # it makes a folder a model
-            place = out / file.relative_to(partial)
-            place.parent.mkdir(exist_ok=True)
-            os.replace(file, place)
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """UserError where what the block writes into `out` finds no place there."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError of a full disk
         raise UserError(
             f"{out} could not be written ({str(error).splitlines()[0]}); "
             "make room there and resume: the last checkpoint is whole"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

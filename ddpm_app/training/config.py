@@ -74,6 +74,8 @@ class TrainingConfig:
             self._at_least(name, 1)
         for name in ("warmup_steps", "attention_head_dim", "min_snr_gamma", "max_grad_norm"):
             self._at_least(name, 0)
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed must lie in 0..2**32 - 1; got {self.seed}")
         for name in ("learning_rate", "final_learning_rate", "ema_decay", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must be a number in 0..1; got {getattr(self, name)}")

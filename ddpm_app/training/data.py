@@ -1,68 +1,94 @@
-"""A data set as one uint8 tensor (N, C, H, W), from a folder of pictures or a parquet file."""
+"""A data set as one uint8 tensor (N, C, H, W), in memory where it fits, else mapped from a file.
 
-__all__ = ["epoch_order", "load_images"]
+Pictures keep the order of their source, so that a resumed run sees what it saw before.
+"""
 
-import io
-from collections.abc import Iterator
+__all__ = ["SOURCES", "ImageSet", "load_images"]
+
+import contextlib
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from PIL import Image
 from torch import Tensor
 
-from ddpm_app.core.images import to_uint8
 from ddpm_app.errors import UserError
-from ddpm_app.models.exact import shape_pictures
 from ddpm_app.pictures import fit
+from ddpm_app.training.sources import SOURCES, Entry, Source, open_source
+from ddpm_app.training.store import PixelStore
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+THREADS = 8  # which wait for the disk or the network as much as they compute
+NAMED = 3
 
 
-def load_images(source: str | Path, size: int, channels: int) -> tuple[Tensor, int]:
-    """The pictures of `source`, cropped to the centre square and resized, and how many could not be read.
+@dataclass(frozen=True)
+class ImageSet:
+    """Pixels uint8 (N, C, H, W), and the names of the files that are no pictures or damaged ones."""
 
-    Transparent pixels become white. Raises UserError when there is nothing to learn from.
+    pixels: Tensor
+    unreadable: tuple[str, ...]
+
+    @property
+    def left_out(self) -> str:
+        """A sentence that counts and names what could not be read; empty where all could."""
+        count = len(self.unreadable)
+        more = f" and {count - NAMED} more" if count > NAMED else ""
+        return f"left out {count} unreadable: {', '.join(self.unreadable[:NAMED])}{more}" if count else ""
+
+
+def load_images(
+    source: str | Path, size: int, channels: int, cache: Path | None = None, limit: int | None = None
+) -> ImageSet:
+    """The pictures of `source`, one of SOURCES, or the first `limit` of them, cropped square and resized.
+
+    Transparent pixels become white. A set too large for memory (store.MEMORY) is decoded once into the
+    folder `cache`, where the next call finds it. Raises UserError when there is nothing to learn from.
     """
-    if source == "shapes":
-        return to_uint8(shape_pictures(size)[:, :channels]), 0
-    source = Path(source)
-    if source.is_dir():
-        files: Iterator = (
-            path for path in sorted(source.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES
-        )
-    elif source.suffix == ".parquet" and source.is_file():
-        files = _parquet_pictures(source)
-    else:
-        raise UserError(f"--data must be a folder of pictures or a .parquet file; got {str(source)!r}")
-    images, unreadable = [], 0
-    for file in files:
+    found = open_source(source, size)
+    store = PixelStore((channels, size, size), cache, f"{found.identity} {limit}")
+    if kept := store.kept():
+        return ImageSet(*kept)
+    unreadable: list[str] = []
+    room = min(2 * THREADS, limit or 2 * THREADS)
+    with store, contextlib.closing(_decoded(found, size, channels, room)) as decoded:
+        for name, image in decoded:
+            if image is None:
+                unreadable.append(name)
+            else:
+                store.add(image)
+            if store.count == limit:
+                break
+        if not store.count:
+            named = f" (not {unreadable[0]}, for one)" if unreadable else ""
+            raise UserError(f"no picture could be read from {str(source)!r}{named}; give {SOURCES}")
+        return ImageSet(*store.finish(unreadable))
+
+
+def _decoded(
+    source: Source, size: int, channels: int, room: int
+) -> Generator[tuple[str, Tensor | None], None, None]:
+    """(name, image) in the order of the source, none where it is unreadable; `room` at work at a time."""
+
+    def decode(entry: Entry) -> tuple[str, Tensor | None]:
+        name, open_picture = entry
         try:
-            with Image.open(file) as picture:
-                images.append(fit(picture, (size, size), channels))
+            with open_picture() as picture:
+                return name, fit(picture, (size, size), channels)
+        except UserError:  # the network's: a picture that may be readable tomorrow is not left out today
+            raise
         except Exception:  # a damaged file raises anything, from struct.error to TypeError
-            unreadable += 1
-    if not images:
-        raise UserError(
-            f"no picture could be read from {str(source)!r}; give a folder of PNG, JPEG or WebP files"
-        )
-    return torch.stack(images), unreadable
+            return name, None
 
-
-def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
-    """The order in which epoch `epoch` visits the images: a permutation that depends on nothing else."""
-    return torch.randperm(num_images, generator=torch.Generator().manual_seed(seed + 1_000_003 * epoch))
-
-
-def _parquet_pictures(file: Path) -> Iterator[io.BytesIO]:
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{str(file)!r} is not a whole parquet file; fetch it again") from error
-    if "image" not in table.schema_arrow.names:
-        raise UserError(f"{str(file)!r} has no column `image`; its columns are {table.schema_arrow.names}")
-    for batch in table.iter_batches(columns=["image"]):
-        for cell in batch.column("image").to_pylist():
-            encoded = cell.get("bytes") if isinstance(cell, dict) else cell
-            yield io.BytesIO(encoded if isinstance(encoded, bytes) else b"")  # nothing else is a picture
+    ahead: deque[Future] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for entry in source.entries:
+                ahead.append(pool.submit(decode, entry))
+                if len(ahead) >= room:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -7,6 +7,7 @@ processes, as `accelerate launch` starts them, each take their share of the same
 __all__ = ["train"]
 
 import contextlib
+import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +22,14 @@ from ddpm_app.core.losses import LOSSES, TimestepSampler
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError
 from ddpm_app.training.batches import STRIDE, Batch, training_batch
-from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state
+from ddpm_app.training.card import CardFacts, write_card
+from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state, writing
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
 from ddpm_app.training.network import build_unet
 from ddpm_app.training.reports import Progress, begin_log, held_out_loss, log, save_samples
+from ddpm_app.training.sources import hub_dataset
 
 MAX_HELD_OUT = 512
 
@@ -48,7 +51,6 @@ def train(
     out, started, since, losses = Path(config.out), time.perf_counter(), time.perf_counter(), []
     before = run.state.seconds
     if run.main:
-        out.mkdir(parents=True, exist_ok=True)
         begin_log(out, run.state.step)
     while run.state.step < config.num_steps:
         losses.append(run.advance())
@@ -57,18 +59,21 @@ def train(
         stopped = run.anywhere(stopping())
         ended = stopped or step == config.num_steps
         sampling = step % config.sample_every == 0 or ended
+        mean = sum(losses) / len(losses)
+        if sampling:
+            run.look()
         if step % config.save_every == 0 or sampling:
-            run.save()
+            run.save(mean)
         if step % report_every == 0 or sampling:
             rate = len(losses) / (time.perf_counter() - since)
             at = Progress(
                 step,
                 config.num_steps,
-                loss=sum(losses) / len(losses),
+                loss=mean,
                 learning_rate=learning_rate(config, step - 1),
                 images_per_second=rate * config.batch_size,
                 seconds_left=(config.num_steps - step) / rate,
-                held_out_loss=run.look() if sampling and run.main else None,
+                held_out_loss=run.held_out_loss if sampling else None,
             )
             if run.main:
                 log(out, at)
@@ -89,8 +94,12 @@ class Run:
         self.config = config
         self.accelerator = accelerator = new_accelerator(config)
         self.main = accelerator.is_main_process
-        self.pixels = self._pictures(config.data)
-        self.held_out = self._pictures(config.held_out)[:MAX_HELD_OUT] if config.held_out else None
+        pixels = Path(config.out, "pixels")
+        self.pixels = self._pictures(config.data, pixels / "data")
+        self.held_out = (
+            self._pictures(config.held_out, pixels / "held_out", MAX_HELD_OUT) if config.held_out else None
+        )
+        self.held_out_loss: float | None = None
         self.diffusion = GaussianDiffusion(
             SCHEDULES[config.schedule](config.num_train_timesteps),
             config.prediction_type,  # type: ignore[arg-type]  # checked by the config
@@ -124,14 +133,14 @@ class Run:
             own = self.gradients.add(share.to(self.accelerator.device))
         losses = self.accelerator.gather(own).float().cpu()
         loss = (losses * whole.weight).mean().item()
-        if not math.isfinite(loss):
-            self.save()
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm or math.inf)
+        scaled = self.accelerator.scaler is not None  # which leaves out a step whose gradient is no number
+        if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
+            self.save(loss)
             raise UserError(
                 f"the loss is no longer a number at step {state.step + 1}; the state before it is saved: "
                 "lower learning_rate and resume"
             )
-        if config.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.ema.step(state.network.parameters())
@@ -148,16 +157,30 @@ class Run:
                 self.diffusion, self._denoiser, batch.x_0, batch.t, batch.noise, **weighing
             )
 
-    def save(self) -> None:
-        """Writes the model, then the state: one that says finished never stands beside an older model."""
+    def save(self, loss: float) -> None:
+        """Writes model and card, then the state: a finished one never stands beside an older model."""
         if self.main:
-            with self.state.averaged():
-                save_pipeline(Path(self.config.out), self.state.network, self.config, self.state.step)
-            save_state(Path(self.config.out), self.state)
+            config, out, state = self.config, Path(self.config.out), self.state
+            with state.averaged():
+                save_pipeline(out, state.network, config, state.step)
+            save_state(out, state)
+            facts = CardFacts(
+                steps_done=state.step,
+                seconds=state.seconds,
+                loss=loss,
+                num_images=len(self.pixels),
+                num_parameters=sum(parameter.numel() for parameter in state.network.parameters()),
+                held_out_loss=self.held_out_loss,
+                hub_dataset=hub_dataset(config.data),
+            )
+            with writing(out):
+                write_card(out, config, facts)
         self.accelerator.wait_for_everyone()
 
-    def look(self) -> float | None:
-        """Draws a sheet of samples with the averaged weights; returns the held-out loss if there is one."""
+    def look(self) -> None:
+        """Draws a sheet of samples with the averaged weights, and measures the loss of held-out pictures."""
+        if not self.main:
+            return
         config, device = self.config, self.accelerator.device
         shape = (config.channels, config.image_size, config.image_size)
 
@@ -166,7 +189,8 @@ class Run:
 
         with self.state.averaged():
             save_samples(Path(config.out), self.diffusion, denoiser, shape, self.state.step)
-            return None if self.held_out is None else held_out_loss(self.diffusion, denoiser, self.held_out)
+            if self.held_out is not None:
+                self.held_out_loss = held_out_loss(self.diffusion, denoiser, self.held_out)
 
     def anywhere(self, flag: bool) -> bool:
         """Whether any of the processes says so."""
@@ -178,12 +202,13 @@ class Run:
     def _denoiser(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network(x_t, t).sample
 
-    def _pictures(self, source: str) -> Tensor:
-        config = self.config
-        pixels, unreadable = load_images(source, config.image_size, config.channels)
-        if unreadable:
-            self.accelerator.print(f"{unreadable} files could not be read as pictures and are left out")
-        return pixels
+    def _pictures(self, source: str, cache: Path, limit: int | None = None) -> Tensor:
+        size, channels = self.config.image_size, self.config.channels
+        with self.accelerator.main_process_first():
+            images = load_images(source, size, channels, cache, limit)
+        if images.left_out:
+            self.accelerator.print(images.left_out)
+        return images.pixels
 
 
 def new_accelerator(config: TrainingConfig):
@@ -252,6 +277,6 @@ def enough_memory(config: TrainingConfig) -> Iterator[None]:
 def import_tracker(name: str) -> None:
     """UserError unless the package of that tracker is installed."""
     try:
-        __import__({"tensorboard": "tensorboard"}.get(name, name))
+        importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"log_with {name} needs its package: pip install {name}") from error

@@ -8,6 +8,8 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import read_network
 from ddpm_app.training.config import LEARNED, TrainingConfig
 
+UNSEEN = ("norm_num_groups", "attention_head_dim")  # they change what weights of the same shapes mean
+
 
 def build_unet(config: TrainingConfig):
     """A diffusers UNet2DModel with attention where the picture has shrunk to `attention_resolutions`.
@@ -19,33 +21,36 @@ def build_unet(config: TrainingConfig):
 
     depth = len(config.block_out_channels)
     attends = [config.image_size // 2**level in config.attention_resolutions for level in range(depth)]
-    unet = UNet2DModel(
-        sample_size=config.image_size,
-        in_channels=config.channels,
-        out_channels=config.channels * (2 if config.variance_type in LEARNED else 1),
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
-        up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
-        norm_num_groups=config.norm_num_groups,
-        attention_head_dim=config.attention_head_dim or None,
-        dropout=config.dropout,
-    )
-    if config.init_from:
-        begin_with(unet, config.init_from)
+    settings = {
+        "sample_size": config.image_size,
+        "in_channels": config.channels,
+        "out_channels": config.channels * (2 if config.variance_type in LEARNED else 1),
+        "block_out_channels": config.block_out_channels,
+        "layers_per_block": config.layers_per_block,
+        "down_block_types": tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
+        "up_block_types": tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
+        "norm_num_groups": config.norm_num_groups,
+        "attention_head_dim": config.attention_head_dim or None,
+        "dropout": config.dropout,
+    }
+    if not config.init_from:
+        return UNet2DModel(**settings)
+    given = read_network(config.init_from)
+    unet = UNet2DModel.from_config(given.config, **settings)  # what no setting names is the given network's
+    begin_with(unet, given, config.init_from)
     return unet
 
 
-def begin_with(unet, model: str) -> None:
-    """Copies the weights of `model`; outputs that it lacks, those for a variance, begin at zero."""
-    given = read_network(model).state_dict()
-    wanted = unet.state_dict()
+def begin_with(unet, network, model: str) -> None:
+    """Copies the weights of `model`'s network; outputs that it lacks, those for a variance, begin at zero."""
+    given, wanted = network.state_dict(), unet.state_dict()
+    same = all(unet.config[name] == network.config[name] for name in UNSEEN)
     for name in ("conv_out.weight", "conv_out.bias"):
         if name in given and 2 * len(given[name]) == len(wanted[name]):
             given[name] = torch.cat([given[name], torch.zeros_like(given[name])])
-    if {k: v.shape for k, v in given.items()} != {k: v.shape for k, v in wanted.items()}:
+    if not same or {k: v.shape for k, v in given.items()} != {k: v.shape for k, v in wanted.items()}:
         raise UserError(
-            f"init_from {model} is another network; "
-            "take its block_out_channels, layers_per_block, attention_resolutions and channels"
+            f"init_from {model} is another network; take its block_out_channels, layers_per_block, "
+            "attention_resolutions, attention_head_dim, norm_num_groups and channels"
         )
     unet.load_state_dict(given)

@@ -3,6 +3,7 @@
 __all__ = ["Progress", "begin_log", "held_out_loss", "log", "save_samples"]
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ddpm_app.core.images import from_uint8, to_uint8
 from ddpm_app.core.losses import loss_simple
 from ddpm_app.core.samplers import SAMPLERS, Denoiser, reverse
 from ddpm_app.pictures import save_png, sheet
+from ddpm_app.training.checkpoints import writing
 
 LOG = "progress.jsonl"
 SAMPLES = "samples.png"
@@ -38,15 +40,18 @@ class Progress:
 
 def begin_log(out: Path, step: int) -> None:
     """Leaves of an earlier log what lies no later than `step`, where the run goes on."""
-    file = out / LOG
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
-    file.write_text("".join(kept))
+    file, partial = out / LOG, out / (LOG + ".partial")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+        partial.write_text("".join(kept))
+        os.replace(partial, file)
 
 
 def log(out: Path, progress: Progress) -> None:
     """Adds a line to the run's log."""
-    with (out / LOG).open("a") as file:
+    with writing(out), (out / LOG).open("a") as file:
         file.write(json.dumps(asdict(progress)) + "\n")
 
 
@@ -55,13 +60,15 @@ def save_samples(
     out: Path, diffusion: GaussianDiffusion, denoiser: Denoiser, shape: Sequence[int], step: int
 ) -> None:
     """A sheet of images of that shape, always of the same seeds: `samples/step-*.png` and `samples.png`."""
-    chain = diffusion.respaced(min(SAMPLE_STEPS, len(diffusion)), "trailing")
+    fixed = diffusion.with_variance("fixed_large")  # ddim takes none; a learned one may be of single steps
+    chain = fixed.respaced(min(SAMPLE_STEPS, len(diffusion)), "trailing")
     *_, last = reverse(chain, denoiser, SAMPLERS["ddim"], seeds=range(NUM_SAMPLES), shape=shape)
     picture = sheet(to_uint8(last.x_t))
     recipe = {"sampler": "ddim", "num_inference_steps": len(chain), "seed": 0, "training_steps": step}
-    (out / "samples").mkdir(exist_ok=True)
-    save_png(picture, out / "samples" / f"step-{step:07d}.png", recipe)
-    save_png(picture, out / SAMPLES, recipe)
+    with writing(out):
+        (out / "samples").mkdir(exist_ok=True)
+        save_png(picture, out / "samples" / f"step-{step:07d}.png", recipe)
+        save_png(picture, out / SAMPLES, recipe)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.models import HUB_MODELS
 from ddpm_app.models.exact import EXACT_MODELS
 from ddpm_app.pictures import read_recipe, to_picture
+from tests.uploads import TOKEN
 
 ROOT = Path(__file__).parents[2]
 NORMAL = ["--model", "exact-normal", "--device", "cpu"]
@@ -193,6 +194,16 @@ def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
     assert "no weights" in complaint(capsys, "bench", *NORMAL)
 
 
+def test_bench_times_training_steps_beside_diffusers_example(capsys):
+    values = answer(capsys, "bench", "--training", "--num-images", 1, 2, "--steps", 1, "--rounds", 1)
+    assert [row["batch_size"] for row in values["rows"]] == [1, 2]
+    for row in values["rows"]:
+        assert row["ratio"] == pytest.approx(row["images_per_second"] / row["diffusers_images_per_second"])
+        assert row["ratio"] > 0
+    assert "--steps" in complaint(capsys, "bench", "--training", "--steps", 0)
+    assert "batch_size" in complaint(capsys, "bench", "--training", "--num-images", 0)
+
+
 # train
 
 
@@ -226,6 +237,26 @@ def test_train_says_what_is_wrong(capsys, tmp_path):
     assert "no picture" in complaint(capsys, *wanted, "--data", tmp_path)
 
 
+# push
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the real client
+def test_push_answers_with_the_address_at_which_the_model_is(capsys, tiny_copy, upload_hub):
+    values = answer(capsys, "push", tiny_copy, "owner/tiny-8", "--token", TOKEN, "--private")
+    assert values["address"] == f"{upload_hub.url}/owner/tiny-8"
+    assert "unet/diffusion_pytorch_model.safetensors" in upload_hub.files("owner/tiny-8")
+    assert upload_hub.private == {"owner/tiny-8"}
+
+
+def test_push_says_what_is_wrong(capsys, tmp_path, tiny_copy, upload_hub):
+    assert "hf auth login" in complaint(capsys, "push", tiny_copy, "owner/tiny-8")
+    assert "token" in complaint(capsys, "push", tiny_copy, "owner/tiny-8", "--token", "hf_other")
+    assert "google" in complaint(capsys, "push", tiny_copy, "google/tiny-8", "--token", TOKEN)
+    assert "owner/tiny-8" in complaint(capsys, "push", tiny_copy, "tiny-8", "--token", TOKEN)
+    assert "model_index.json" in complaint(capsys, "push", tmp_path, "owner/tiny-8", "--token", TOKEN)
+    assert "repository" in complaint(capsys, "push", tiny_copy)
+
+
 # the program
 
 
@@ -240,6 +271,16 @@ def test_every_command_explains_each_of_its_options(capsys, command):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_the_sources_of_pictures_are_listed_in_the_help(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(
+        source in told for source in ("folder", ".zip", ".parquet", "owner/name:split@revision", "shapes")
+    )
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

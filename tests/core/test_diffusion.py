@@ -147,6 +147,19 @@ def test_without_clipping_x0_hat_and_eps_stay_as_predicted():
     torch.testing.assert_close(p.eps, NOISE, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("chains_own", [True, False])
+def test_the_caller_may_overrule_whether_the_chain_clips(chains_own):
+    chain = GaussianDiffusion(LINEAR, "sample", clip_denoised=chains_own)
+    x_0, x_t = torch.full((1, 1, 1, 1), 3.0), torch.zeros(1, 1, 1, 1)
+    t = torch.tensor([5])
+    found = {clip: chain.p_mean_variance(x_0, x_t, t, clip_denoised=clip) for clip in (True, False, None)}
+    assert {clip: p.pred_x0.item() for clip, p in found.items()} == {
+        True: 1,
+        False: 3,
+        None: 1 if chains_own else 3,
+    }
+
+
 def test_zero_terminal_snr_is_sampled_from_its_last_timestep_by_velocity():
     diffusion = GaussianDiffusion(zero_terminal_snr(LINEAR), "v_prediction")
     x_t = diffusion.q_sample(X_0, PLACES, NOISE)

@@ -84,6 +84,30 @@ def test_the_decoder_is_the_difference_of_the_cdf_where_that_is_safe():
     torch.testing.assert_close(decoder_log_likelihood(inner, mean, log_variance), naive, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("log_variance", [-14.0, -9.8, -4.0, 3.0])
+def test_the_decoders_gradient_is_that_of_finite_differences_far_into_the_tails(log_variance):
+    pixels = torch.tensor([-1.0, 1 / 255, 1.0], dtype=torch.float64).repeat(9)
+    means = torch.tensor([-300.0, -2.0, -1.004, -1.0, 0.0, 1.0, 1.004, 2.0, 300.0], dtype=torch.float64)
+    means = means.repeat_interleave(3).requires_grad_()
+    log_variances = torch.full_like(means, log_variance).requires_grad_()
+    # each pixel by its own size: -z^2 / 2 reaches 1e11
+    size = decoder_log_likelihood(pixels, means, log_variances).detach().abs() + 1
+
+    def nats(means, log_variances):
+        return decoder_log_likelihood(pixels, means, log_variances) / size
+
+    assert torch.autograd.gradcheck(nats, (means, log_variances), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("log_variance", [-1e3, -60.0, 80.0, 1e3])
+def test_absurd_variances_leave_the_decoder_and_its_gradient_finite(log_variance):
+    pixels, means = LEVELS.repeat(4), torch.tensor([-1e3, -1.0, 0.3, 1e3]).repeat_interleave(256)
+    inputs = means.requires_grad_(), torch.full_like(means, log_variance).requires_grad_()
+    nats = decoder_log_likelihood(pixels, *inputs)
+    assert nats.isfinite().all()
+    assert all(found.isfinite().all() for found in torch.autograd.grad(nats.sum(), inputs))
+
+
 # L_T
 
 

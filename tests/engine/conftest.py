@@ -1,9 +1,18 @@
+import time
 from dataclasses import replace
 
 import pytest
 
 from ddpm_app.engine import Engine
 from ddpm_app.models import load_model
+
+
+def wait_until(condition):
+    """Returns once condition() holds; fails after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
 
 
 @pytest.fixture

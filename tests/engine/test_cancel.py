@@ -1,7 +1,5 @@
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from ddpm_app.engine import (
     SampleRequest,
     StochasticRequest,
 )
-from ddpm_app.engine.cancel import Gate
+from tests.engine.conftest import wait_until
 
 TINY = {"model": "tiny-8", "num_inference_steps": 20, "num_images": 1}
 SHORT = SampleRequest(model="tiny-8", num_inference_steps=3, num_images=1)
@@ -27,14 +25,6 @@ RUNS = {
     ),
 }
 every_run = pytest.mark.parametrize("start", RUNS.values(), ids=RUNS.keys())
-
-
-def wait_until(condition):
-    """Returns once condition() holds; fails after a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
 
 
 def assert_free(engine):
@@ -80,18 +70,26 @@ def test_a_run_stopped_before_it_begins_uses_no_network(engine, watch, start):
     assert engine.active_runs == 0
 
 
-def test_a_run_stopped_while_it_waits_for_its_turn_never_takes_it(engine, watch):
-    calls = []
-    watch(lambda x_t, t: calls.append(t))
-    token = CancelToken()
-    with ThreadPoolExecutor(1) as pool:
-        with engine._gate.turn():
-            outcome = pool.submit(lambda: list(engine.run(SHORT, token)))
-            wait_until(lambda: engine._gate._waiting)
-            token.cancel()
+def test_a_run_stopped_while_it_waits_for_the_device_never_uses_it(engine, watch):
+    calls, released = [], threading.Event()
+
+    def first_call_waits(x_t, t):
+        calls.append(len(x_t))
+        assert released.wait(60)
+
+    watch(first_call_waits)
+    token, waiting = CancelToken(), engine.workers[0].batcher._calls
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(lambda: list(engine.run(SHORT)))
+        wait_until(lambda: calls)
+        stopped = pool.submit(lambda: list(engine.run(SampleRequest(**TINY | {"num_images": 2}), token)))
+        wait_until(lambda: len(waiting) == 2)
+        token.cancel()
+        released.set()
         with pytest.raises(Cancelled):
-            outcome.result(timeout=60)
-    assert calls == []
+            stopped.result(timeout=60)
+        assert len(other.result(timeout=60)) == 3
+    assert calls == [1, 1, 1]
     assert_free(engine)
 
 
@@ -136,86 +134,12 @@ def test_a_network_that_fails_leaves_the_engine_usable(engine, watch, start):
     assert_free(engine)
 
 
-def test_two_runs_take_turns_step_by_step(engine, watch):
-    """Each holds the device until the other waits for it: then first come, first served must alternate."""
-    turns = []
-
-    def once_the_other_waits(x_t, t):
-        if len(turns) < 38:  # of 40: at the end one of the two is alone
-            wait_until(lambda: engine._gate._waiting)
-        turns.append(len(x_t))
-
-    watch(once_the_other_waits)
-    with ThreadPoolExecutor(2) as pool:
-        requests = [SampleRequest(**TINY | {"num_images": size}) for size in (1, 2)]
-        runs = [pool.submit(lambda request=request: list(engine.run(request))) for request in requests]
-        assert [len(run.result(timeout=120)) for run in runs] == [20, 20]
-    assert sorted(turns) == [1] * 20 + [2] * 20
-    assert all(before != after for before, after in pairwise(turns[:38]))
-
-
-def test_a_result_does_not_depend_on_who_else_runs(engine):
-    requests = [
-        SampleRequest(**TINY | {"num_images": 2}, sampler="ddpm", seed=5),
-        SampleRequest(**TINY | {"num_images": 3}, sampler="ddim", seed=6),
-        SampleRequest(model="exact-normal", sampler="ddpm", num_inference_steps=20, num_images=2, seed=7),
-        StochasticRequest(**TINY | {"num_images": 2}, seed=8),
-    ]
-
-    def final(request):
-        *_, last = engine.run(request)
-        return last.images
-
-    alone = [final(request) for request in requests]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(final, requests, timeout=120))
-    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
-    assert engine.active_runs == 0
-
-
 def test_two_engines_share_nothing(tiny_pipeline):
     one, other = (Engine("cpu", tiny_pipeline.parent) for _ in range(2))
     steps = one.run(SHORT)
     next(steps)
     assert (one.active_runs, other.active_runs) == (1, 0)
     assert one.model("tiny-8") is not other.model("tiny-8")
-
-
-# the gate
-
-
-def test_the_gate_serves_in_the_order_of_arrival():
-    gate, served = Gate(), []
-
-    def visit(number):
-        with gate.turn():
-            served.append(number)
-
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(5)]
-    with gate.turn():
-        for number, thread in enumerate(threads):
-            thread.start()
-            wait_until(lambda expected=number + 1: len(gate._waiting) == expected)
-        assert served == []
-    for thread in threads:
-        thread.join(60)
-    assert served == [0, 1, 2, 3, 4]
-
-
-def test_the_gate_lets_one_in_at_a_time():
-    gate, inside, most = Gate(), [], []
-
-    def visit(_):
-        for _ in range(50):
-            with gate.turn():
-                inside.append(1)
-                most.append(len(inside))
-                inside.pop()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(visit, range(4)))
-    assert set(most) == {1}
-    assert len(most) == 200
 
 
 def test_a_token_once_set_stays_set():

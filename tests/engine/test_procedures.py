@@ -5,6 +5,7 @@ from ddpm_app.core.images import from_uint8, to_uint8
 from ddpm_app.core.procedures import slerp
 from ddpm_app.core.samplers import SAMPLERS, generators, reverse
 from ddpm_app.engine import ForwardRequest, InterpolateRequest, SampleRequest, SlerpRequest, StochasticRequest
+from ddpm_app.engine.batching import PIXELS_PER_PASS
 from ddpm_app.engine.procedures import NOISE_STREAM
 from tests.doubles import refusal
 
@@ -270,6 +271,6 @@ def test_the_noise_on_a_picture_is_independent_of_the_noise_that_the_picture_was
 def test_a_large_batch_is_computed_in_passes_with_the_same_result(engine, monkeypatch):
     request = SampleRequest(model="exact-shapes", num_images=5, num_inference_steps=3)
     *_, whole = engine.run(request)
-    monkeypatch.setattr("ddpm_app.engine.engine.PIXELS_PER_PASS", 2 * 32 * 32)
+    monkeypatch.setitem(PIXELS_PER_PASS, "cpu", 2 * 32 * 32)
     *_, parts = engine.run(request)
     assert torch.equal(whole.images, parts.images)

@@ -6,29 +6,9 @@ import pytest
 import torch
 
 from ddpm_app.models import load_model
-from tests.doubles import HubStub, edit, flatten, noisy_batch, refusal, save_pipeline, tiny_network
+from tests.doubles import edit, flatten, noisy_batch, point_client_at, refusal, save_pipeline, tiny_network
 
 REPOSITORY = "owner/repo"
-
-
-def point_client_at(url: str, monkeypatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    from huggingface_hub import constants
-
-    with HubStub() as stub:
-        point_client_at(stub.url, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        yield stub
 
 
 def load(name: str = REPOSITORY):

@@ -1,0 +1,121 @@
+"""A model folder to the Hub: the model, its card and its samples, and nothing else that lies beside them."""
+
+__all__ = ["push"]
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ddpm_app.errors import UserError
+from ddpm_app.models import folder as diffusers_folder
+from ddpm_app.models.hub import CONFIGURATION
+from ddpm_app.models.weights import WEIGHTS, weight_files
+
+BESIDE = ("README.md", "training.json", "samples.png", "examples/*.png")
+TOKEN = re.compile(r"[!-~]+")  # what a header can carry
+
+
+def push(folder: str | Path, repo_id: str, *, token: str | None = None, private: bool = False) -> str:
+    """The address of Hub repository `owner/name`, made where there is none, with the model in `folder`.
+
+    Without a token it is that of `hf auth login` or HF_TOKEN, so a server must pass its visitor's own. Raises
+    UserError, before anything is sent when the folder holds no whole model.
+    """
+    from huggingface_hub import HfApi
+
+    repo_id, path = repo_id.strip(), Path(os.path.expanduser(folder))
+    files = publishable(path)
+    check_repository(repo_id)
+    api = HfApi(token=usable_token(token), library_name="ddpm_app")
+    with _refusals(repo_id):
+        address = str(api.create_repo(repo_id, private=private, exist_ok=True))
+        public = private and not api.repo_info(repo_id).private
+    if public:
+        raise UserError(f"{repo_id} is there already and public; choose another name, or make it private")
+    with _refusals(repo_id):
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=path,
+            allow_patterns=files,
+            commit_message=f"Upload {path.resolve().name}",
+        )
+    return address
+
+
+def publishable(path: Path) -> list[str]:
+    """The patterns of what may leave `path`; UserError unless it is a whole model that diffusers loads."""
+    if not os.path.isdir(path):
+        raise UserError(f"there is no folder {str(path)[:200]!r}; give that of a trained model")
+    if not diffusers_folder.is_pipeline(path) or not (path / diffusers_folder.INDEX_FILE).is_file():
+        raise UserError(
+            f"{path} holds no whole diffusers model; give a folder with {diffusers_folder.INDEX_FILE}, "
+            "unet/ and scheduler/"
+        )
+    diffusers_folder.load(path.name, path, torch.device("cpu"), "exact")  # every tensor is there and fits
+    where = diffusers_folder.describe(path.name, path).weights_folder
+    weights = [file.relative_to(path).as_posix() for file in weight_files(where)]
+    index = (where.relative_to(path) / f"{WEIGHTS[0]}.index.json").as_posix()  # of a network in several files
+    return [*CONFIGURATION, *weights, index, *BESIDE]
+
+
+def check_repository(repo_id: str) -> None:
+    """UserError unless `repo_id` is a name that a repository on the Hub can have, with its owner."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UserError(f"{repo_id[:100]!r} can be no repository on the Hub; write owner/name") from error
+    if "/" not in repo_id:
+        raise UserError(f"{repo_id!r} does not say whose repository it is; write owner/{repo_id}")
+
+
+def usable_token(token: str | None) -> str:
+    """The token given, or the one of this machine's login; UserError when there is none."""
+    from huggingface_hub import get_token
+
+    found = (token or get_token() or "").strip()
+    if not found:
+        raise UserError("the Hub takes a model only with a token; log in with `hf auth login`, or give one")
+    if not TOKEN.fullmatch(found):
+        raise UserError("this is no token, since it has blanks or letters that none has; copy it again")
+    return found
+
+
+@contextlib.contextmanager
+def _refusals(repo_id: str) -> Iterator[None]:
+    """Within the block what the Hub or the way to it refuses is told in one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise UserError(_reason(repo_id, error.response.status_code, error.server_message)) from error
+    except (HTTPError, OSError) as error:
+        raise UserError(f"the Hub could not be reached for {repo_id}; check the network") from error
+    except RuntimeError as error:  # of the transfer of large files
+        raise UserError(f"the upload to {repo_id} broke off ({_line(error)}); push again") from error
+    except ValueError as error:
+        if "README.md" not in str(error):
+            raise
+        raise UserError(f"the Hub does not accept this model's card: {_line(error)}; correct it") from error
+
+
+def _reason(repo_id: str, status: int, message: str | None) -> str:
+    if status == 401:
+        return "the Hub does not accept this token; make a new one that may write"
+    if status == 403:
+        owner = repo_id.partition("/")[0]
+        return f"this token may not write to {owner}; give a namespace of yours, or a token that may write"
+    return (
+        f"the Hub refused {repo_id} with status {status} ({_line(message) or 'no reason given'}); try later"
+    )
+
+
+def _line(message: object) -> str:
+    return " ".join(str(message or "").split())[:200]

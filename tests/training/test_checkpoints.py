@@ -1,0 +1,134 @@
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm_app.core.schedules import SCHEDULES
+from ddpm_app.models import load_model
+from ddpm_app.training import train
+from ddpm_app.training.checkpoints import PARTIAL, SETTINGS, STATE, TrainingState, writing
+from ddpm_app.training.network import build_unet
+from tests.doubles import refusal
+from tests.training.runs import assert_same_weights, state_of, weights_of
+
+
+def test_the_settings_beside_the_weights_name_the_data_but_not_their_place(config, pictures):
+    others = shutil.copytree(pictures, pictures.parent / "others")
+    config = replace(config, num_steps=1, held_out=str(others))
+    list(train(config))
+    settings = json.loads(Path(config.out, SETTINGS).read_text())
+    assert settings.pop("steps_done") == 1
+    wanted = asdict(config) | {"data": "pictures", "out": "run", "held_out": "others"}
+    assert settings == json.loads(json.dumps(wanted))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_saved_chain_is_the_one_that_was_trained(config, tmp_path, schedule):
+    config = replace(
+        config, schedule=schedule, num_train_timesteps=30, prediction_type="v_prediction", num_steps=1
+    )
+    list(train(config))
+    chain = load_model("run", "cpu", checkpoints=tmp_path).diffusion
+    torch.testing.assert_close(chain.betas, SCHEDULES[schedule](30))
+    assert chain.prediction_type == "v_prediction"
+    assert chain.variance_type == "fixed_large"
+
+
+def test_the_saved_network_has_the_averaged_weights(config, tmp_path):
+    list(train(replace(config, ema_decay=0.5)))
+    state = state_of(config.out)
+    network = load_model("run", "cpu", checkpoints=tmp_path)
+    unet = build_unet(config)
+    for parameter, average in zip(unet.parameters(), state["ema"]["shadow_params"], strict=True):
+        parameter.data = average
+    x_t, t = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([10])
+    with torch.inference_mode():
+        # the folder has half precision
+        torch.testing.assert_close(unet.eval()(x_t, t).sample, network.denoiser(x_t, t), atol=5e-3, rtol=0)
+    trained = list(state["network"].values())
+    averaged = state["ema"]["shadow_params"]
+    assert not all(torch.equal(a, b) for a, b in zip(trained, averaged, strict=True))
+
+
+def test_averaged_weights_are_put_back_even_after_an_error():
+    from diffusers.training_utils import EMAModel
+
+    network = torch.nn.Linear(2, 2)
+    state = TrainingState(network, EMAModel(network.parameters()), None, None)
+    with torch.no_grad():
+        network.weight += 1
+    trained = network.weight.clone()
+
+    def fail_inside():
+        with state.averaged():
+            assert torch.equal(network.weight, state.ema.shadow_params[0])
+            assert not network.training
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_inside()
+    assert torch.equal(network.weight, trained)
+    assert network.training
+
+
+def test_what_a_dead_process_left_half_written_is_cleared_away(config):
+    list(train(replace(config, num_steps=2)))
+    (Path(config.out, PARTIAL) / "unet").mkdir(parents=True)
+    (Path(config.out, PARTIAL) / "unet" / "left.bin").write_bytes(b"half a file")
+    (Path(config.out, PARTIAL) / STATE).write_bytes(b"half a state")
+    list(train(config))
+    assert state_of(config.out)["step"] == 4
+    assert not list(Path(config.out).rglob("left.bin"))
+    assert not Path(config.out, PARTIAL).exists()
+
+
+def test_a_run_of_another_network_or_process_is_not_resumed(config):
+    list(train(replace(config, num_steps=1)))
+    before = weights_of(config.out)
+    for changes in ({"block_out_channels": (64,)}, {"channels": 1}):
+        sentence = refusal(lambda changes=changes: list(train(replace(config, **changes))))
+        assert "another network" in sentence
+        assert config.out in sentence
+    for changes in (
+        {"schedule": "cosine"},
+        {"prediction_type": "sample"},
+        {"num_train_timesteps": 500},
+        {"image_size": 16},
+        {"variance_type": "learned", "objective": "vlb"},
+    ):
+        sentence = refusal(lambda changes=changes: list(train(replace(config, **changes))))
+        assert next(iter(changes)) in sentence
+        assert "--out" in sentence
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
+
+
+@pytest.mark.parametrize("kept", [0, 20, 0.5, 0.99])
+def test_a_damaged_state_is_told_and_can_be_left_aside(config, kept):
+    list(train(replace(config, num_steps=1)))
+    file = Path(config.out, STATE)
+    file.write_bytes(file.read_bytes()[: int(kept if kept > 1 else kept * file.stat().st_size)])
+    assert "damaged" in refusal(lambda: list(train(config)))
+    assert [at.step for at in train(config, resume=False)] == [4]
+
+
+def test_without_resuming_a_run_begins_again(config, tmp_path):
+    fresh = replace(config, out=str(tmp_path / "fresh"))
+    list(train(replace(config, num_steps=2, seed=5)))
+    list(train(config, resume=False))
+    list(train(fresh))
+    assert_same_weights(config.out, fresh.out)
+
+
+def test_what_cannot_be_written_is_told_with_its_reason(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+
+    def write():
+        with writing(tmp_path):
+            (tmp_path / "taken" / "below").mkdir()
+
+    sentence = refusal(write)
+    assert str(tmp_path) in sentence
+    assert "Not a directory" in sentence

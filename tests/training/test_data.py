@@ -1,0 +1,325 @@
+import io
+import json
+import zipfile
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_app.pictures import to_picture
+from ddpm_app.training import data, sources, store
+from ddpm_app.training.data import load_images
+from tests.doubles import refusal
+
+
+def picture(seed, channels=3, size=8):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (channels, size, size), generator=generator, dtype=torch.uint8)
+
+
+def encoded(image, form="PNG", **settings):
+    buffer = io.BytesIO()
+    to_picture(image).save(buffer, form, **settings)
+    return buffer.getvalue()
+
+
+def zipped(file, members):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file
+
+
+def parquet(file, **columns):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+    return file
+
+
+SIX = torch.stack([picture(seed) for seed in range(6)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six pictures of 8 x 8, one of them in a folder below."""
+    where = tmp_path / "pictures"
+    (where / "below").mkdir(parents=True)
+    for seed in range(6):
+        to_picture(picture(seed)).save((where / "below" if seed == 5 else where) / f"{seed}.png")
+    return where
+
+
+# folders
+
+
+def test_a_folder_is_read_with_all_its_subfolders(folder):
+    images = load_images(folder, 8, 3)
+    assert torch.equal(images.pixels, SIX)
+    assert images.unreadable == ()
+    assert images.left_out == ""
+
+
+def test_files_that_are_no_pictures_are_named_and_others_passed_over(folder):
+    (folder / "below" / "broken.png").write_bytes(b"no picture")
+    (folder / "half.jpg").write_bytes(encoded(picture(0))[:60])
+    (folder / "._0.png").write_bytes(b"what macOS leaves")
+    (folder / "notes.txt").write_text("about these pictures")
+    images = load_images(folder, 8, 3)
+    assert torch.equal(images.pixels, SIX)
+    assert images.unreadable == ("below/broken.png", "half.jpg")
+    assert images.left_out == "left out 2 unreadable: below/broken.png, half.jpg"
+
+
+def test_a_long_list_of_unreadable_files_is_cut_short():
+    names = tuple(f"{k}.png" for k in range(9))
+    assert data.ImageSet(SIX, names).left_out == "left out 9 unreadable: 0.png, 1.png, 2.png and 6 more"
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_pictures_keep_their_order_however_many_threads_decode(tmp_path, monkeypatch, threads):
+    monkeypatch.setattr(data, "THREADS", threads)
+    for k in range(60):  # every third one takes longer
+        size = 400 if k % 3 == 0 else 4
+        Image.new("L", (size, size), k).save(tmp_path / f"{k:02}.png")
+    (tmp_path / "07.png").write_bytes(b"")
+    images = load_images(tmp_path, 4, 1)
+    assert images.pixels[:, 0, 0, 0].tolist() == [k for k in range(60) if k != 7]
+    assert images.unreadable == ("07.png",)
+
+
+def test_pictures_are_brought_to_one_size_and_number_of_channels(tmp_path):
+    Image.new("RGB", (30, 20), "white").save(tmp_path / "a.jpg")
+    Image.new("LA", (5, 9)).save(tmp_path / "b.png")
+    images = load_images(tmp_path, 16, 1).pixels
+    assert images.shape == (2, 1, 16, 16)
+    assert (images == 255).all()  # what is transparent is white
+
+
+def test_the_centre_square_is_kept_and_a_photograph_stands_upright(tmp_path):
+    wide = Image.new("L", (24, 8), 0)
+    wide.paste(255, (8, 0, 16, 8))
+    wide.save(tmp_path / "a.png")
+    halves = Image.new("L", (8, 8), 0)
+    halves.paste(255, (0, 0, 8, 4))
+    turned = Image.Exif()
+    turned[0x0112] = 3  # upside down
+    halves.save(tmp_path / "b.png", exif=turned)
+    centre, upright = load_images(tmp_path, 8, 1).pixels
+    assert (centre == 255).all()
+    assert (upright[0, :4] == 0).all()
+    assert (upright[0, 4:] == 255).all()
+
+
+def test_the_first_pictures_alone_are_read_where_no_more_are_wanted(folder, monkeypatch):
+    monkeypatch.setattr(data, "THREADS", 1)
+    opened = []
+    opening = sources._fetched
+    monkeypatch.setattr(sources, "_fetched", lambda fetch, name: opened.append(name) or opening(fetch, name))
+    (folder / "0.png").write_bytes(b"")
+    images = load_images(folder, 8, 3, limit=1)
+    assert torch.equal(images.pixels, SIX[1:2])
+    assert images.unreadable == ("0.png",)
+    assert "below/5.png" not in opened
+
+
+# zips
+
+
+def test_a_zip_holds_the_same_pictures_as_a_folder(tmp_path):
+    members = {("deep/er/5.png" if k == 5 else f"{k}.png"): encoded(picture(k)) for k in reversed(range(6))}
+    junk = {"__MACOSX/._0.png": b"x", "deep/.hidden.png": b"x", "read me.txt": b"x", "other.zip": b"x"}
+    images = load_images(zipped(tmp_path / "photos.ZIP", members | junk | {"folder.png/": b""}), 8, 3)
+    assert torch.equal(images.pixels, SIX)
+    assert images.unreadable == ()
+
+
+def test_a_folder_of_zips_is_read_as_one_set(tmp_path):
+    for k in range(6):
+        zipped(tmp_path / f"{k}.zip", {"picture.png": encoded(picture(k))})
+    assert torch.equal(load_images(tmp_path, 8, 3).pixels, SIX)
+
+
+def test_a_member_that_is_damaged_or_swells_beyond_measure_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_MEMBER", 10_000)
+    members = {"../../0.png": encoded(picture(0)), "bomb.png": bytes(10_001), "sub/cat.png": b"no picture"}
+    file = zipped(tmp_path / "photos.zip", members | {"torn.png": encoded(picture(1))})
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b"IDAT") + 40] ^= 255  # within the last member, whose checksum is now wrong
+    file.write_bytes(content)
+    images = load_images(file, 8, 3)
+    assert torch.equal(images.pixels, SIX[:1])
+    assert images.unreadable == tuple(
+        f"{name} in photos.zip" for name in ("bomb.png", "sub/cat.png", "torn.png")
+    )
+    assert sorted(tmp_path.iterdir()) == [file]  # nothing is unpacked
+
+
+def test_no_more_of_a_member_is_read_than_it_says_it_has(tmp_path):
+    file = zipped(tmp_path / "bomb.zip", {"bomb.png": bytes(5_000_000)})
+    content = file.read_bytes().replace((5_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    file.write_bytes(content)
+    with zipfile.ZipFile(file) as archive:
+        assert len(sources._unzipped(archive, archive.infolist()[0])) <= 100
+
+
+# parquet
+
+
+@pytest.mark.parametrize("as_struct", [True, False])
+def test_a_parquet_file_holds_the_same_pictures_as_a_folder(tmp_path, as_struct):
+    cells = [encoded(image) for image in SIX] + [b"no picture", None]
+    rows = [{"bytes": cell, "path": None} for cell in cells] if as_struct else cells
+    images = load_images(parquet(tmp_path / "train.parquet", image=rows, label=list(range(8))), 8, 3)
+    assert torch.equal(images.pixels, SIX)
+    assert images.unreadable == ("row 6 of train.parquet", "row 7 of train.parquet")
+
+
+def test_the_column_declared_to_hold_pictures_is_read(tmp_path):
+    features = {"id": {"dtype": "binary", "_type": "Value"}, "scan": {"_type": "Image"}, "tags": [{}]}
+    columns = {"id": [b"a"], "image": [b"a thumbnail"], "scan": [{"bytes": encoded(SIX[0]), "path": "a.png"}]}
+    described = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pyarrow.table(columns).replace_schema_metadata(described)
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert torch.equal(load_images(tmp_path / "a.parquet", 8, 3).pixels, SIX[:1])
+
+
+@pytest.mark.parametrize("column", ["image", "img", "jpg"])
+def test_without_a_declaration_the_likeliest_column_is_read(tmp_path, column):
+    columns = {"id": [1], column: [encoded(SIX[0])], "text": ["a"], "mask": [b"no picture"]}
+    assert torch.equal(load_images(parquet(tmp_path / "a.parquet", **columns), 8, 3).pixels, SIX[:1])
+
+
+def test_a_folder_of_parquet_files_is_its_training_split(tmp_path):
+    for k in range(2):
+        rows = [encoded(image) for image in SIX[3 * k : 3 * k + 3]]
+        parquet(tmp_path / "data" / f"train-0000{k}-of-00002.parquet", image=rows)
+    parquet(tmp_path / "data" / "test-00000-of-00001.parquet", image=[encoded(picture(9)), b""])
+    (tmp_path / "preview.png").write_bytes(encoded(picture(8)))
+    assert torch.equal(load_images(tmp_path, 8, 3).pixels, SIX)
+    test = load_images(f"{tmp_path}:test", 8, 3)
+    assert torch.equal(test.pixels, picture(9)[None])
+    assert test.unreadable == ("row 1 of data/test-00000-of-00001.parquet",)
+
+
+# what is refused
+
+
+def test_what_is_no_source_is_refused_with_the_list_of_sources(tmp_path):
+    (tmp_path / "list.csv").write_text("a,b")
+    for wrong in (tmp_path / "missing", "missing", "photos/cats.zip", "", tmp_path / "list.csv"):
+        sentence = refusal(lambda wrong=wrong: load_images(wrong, 8, 3))
+        for allowed in ("--data", "folder", ".zip", ".parquet", "owner/name", "shapes", str(wrong)):
+            assert allowed in sentence
+
+
+def test_a_source_without_a_single_picture_is_refused(tmp_path):
+    assert "no picture" in refusal(lambda: load_images(tmp_path, 8, 3))
+    (tmp_path / "a.png").write_bytes(b"")
+    sentence = refusal(lambda: load_images(tmp_path, 8, 3))
+    assert "a.png" in sentence
+    assert "shapes" in sentence
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and nothing more", b"PK\x03\x04 and nothing more"])
+@pytest.mark.parametrize("suffix", ["parquet", "zip"])
+def test_a_file_that_is_not_whole_is_refused(tmp_path, suffix, content):
+    (tmp_path / f"broken.{suffix}").write_bytes(content)
+    sentence = refusal(lambda: load_images(tmp_path / f"broken.{suffix}", 8, 3))
+    assert f"broken.{suffix} is not a whole {suffix} file" in sentence
+
+
+def test_a_parquet_file_without_pictures_is_refused(tmp_path):
+    file = parquet(tmp_path / "odd.parquet", text=["a"], label=[3])
+    assert "its columns are text, label" in refusal(lambda: load_images(file, 8, 3))
+
+
+# shapes
+
+
+@pytest.mark.parametrize(("size", "channels"), [(16, 3), (28, 1), (64, 3)])
+def test_the_drawn_shapes_are_the_same_every_time(size, channels):
+    first, again = (load_images("shapes", size, channels, limit=12).pixels for _ in range(2))
+    assert first.shape == (12, channels, size, size)
+    assert torch.equal(first, again)
+    assert len({image.numpy().tobytes() for image in first}) == 12
+
+
+def test_the_drawn_shapes_are_ink_on_white():
+    assert len(list(sources.open_source("shapes", 32).entries)) == 4096
+    images = load_images("shapes", 32, 3, limit=500).pixels
+    edges = [images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]]
+    assert all((edge == 255).all() for edge in edges)
+    inked = (images.amin(1) < 128).float().mean((1, 2))
+    assert 0.02 < inked.min() < inked.max() < 0.7
+    soft = (images != 255).any(1) & (images.amin(1) > 200)
+    assert soft.any((1, 2)).float().mean() > 0.9  # edges are smooth
+
+
+# memory
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    monkeypatch.setattr(store, "MEMORY", 3 * 3 * 8 * 8)
+
+
+def test_a_set_that_outgrows_memory_is_mapped_from_a_file(folder, tmp_path, small_memory):
+    (folder / "broken.png").write_bytes(b"")
+    images = load_images(folder, 8, 3, cache=tmp_path / "run")
+    assert torch.equal(images.pixels, SIX)
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["pixels.json", "pixels.uint8"]
+    assert torch.equal(images.pixels[torch.tensor([4, 0])], SIX[[4, 0]])
+    assert torch.equal(load_images(folder, 8, 3).pixels, SIX)  # no folder given: in memory all the same
+
+
+def test_a_set_that_fits_leaves_no_file(folder, tmp_path):
+    load_images(folder, 8, 3, cache=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mapped_set_is_decoded_once_and_again_when_it_changed(folder, tmp_path, small_memory, monkeypatch):
+    (folder / "broken.png").write_bytes(b"")
+    first = load_images(folder, 8, 3, cache=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "fit", None)  # nothing can be decoded
+        again = load_images(folder, 8, 3, cache=tmp_path)
+        assert torch.equal(again.pixels, SIX)
+        assert again.unreadable == ("broken.png",)
+        assert "no picture" in refusal(lambda: load_images(folder, 8, 3, cache=tmp_path, limit=5))
+    assert load_images(folder, 16, 3, cache=tmp_path).pixels.shape == (6, 3, 16, 16)
+    (folder / "0.png").write_bytes(encoded(picture(7)))
+    assert torch.equal(load_images(folder, 8, 3, cache=tmp_path).pixels[0], picture(7))
+    assert torch.equal(first.pixels, SIX)  # what is mapped already stays as it was
+
+
+@pytest.mark.parametrize("damage", ["pixels.uint8", "pixels.json"])
+def test_a_damaged_cache_is_made_again(folder, tmp_path, small_memory, damage):
+    load_images(folder, 8, 3, cache=tmp_path)
+    (tmp_path / damage).write_bytes(b"{")
+    assert torch.equal(load_images(folder, 8, 3, cache=tmp_path).pixels, SIX)
+
+
+def test_an_interrupted_decoding_leaves_nothing_behind(folder, tmp_path, small_memory, monkeypatch):
+    fit, count = data.fit, iter(range(6))
+
+    def interrupted(*args):
+        if next(count) == 5:
+            raise KeyboardInterrupt
+        return fit(*args)
+
+    monkeypatch.setattr(data, "THREADS", 1)
+    monkeypatch.setattr(data, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_images(folder, 8, 3, cache=tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_told(folder, small_memory):
+    sentence = refusal(lambda: load_images(folder, 8, 3, cache=folder / "0.png"))
+    assert "0.png" in sentence
+    assert "make room" in sentence
+
+
+# epochs

@@ -1,0 +1,320 @@
+import math
+import random
+import shutil
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_app.core.losses import HISTORY, LOSSES
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.models import available_models, load_model
+from ddpm_app.training import train
+from ddpm_app.training.checkpoints import PARTIAL, STATE
+from ddpm_app.training.loop import learning_rate
+from tests.doubles import refusal
+from tests.training.runs import (
+    assert_same_weights,
+    start,
+    state_of,
+    weights_of,
+)
+
+OBJECTIVES = {
+    "importance": {"timestep_sampling": "importance", "num_train_timesteps": 3, "batch_size": 24},
+    "min-snr": {"min_snr_gamma": 5.0, "prediction_type": "v_prediction"},
+    "vlb": {"objective": "vlb"},
+    "hybrid": {"objective": "hybrid", "variance_type": "learned_range", "min_snr_gamma": 5.0},
+    "learned": {"objective": "vlb", "variance_type": "learned", "num_train_timesteps": 60},
+}
+
+
+def spoil(monkeypatch, step, damage):
+    """From that step on of a run on one core, `damage` is done to the losses of its network."""
+    simple, calls = LOSSES["simple"], []
+
+    def spoiled(diffusion, denoiser, *rest):
+        calls.append(1)
+        losses = simple(diffusion, denoiser, *rest)
+        return damage(losses) if len(calls) >= step else losses
+
+    monkeypatch.setitem(LOSSES, "simple", spoiled)
+
+
+# the learning rate
+
+
+def test_the_learning_rate_warms_up_and_ends_where_it_should(config):
+    config = replace(config, num_steps=1000, warmup_steps=100, learning_rate=2e-4, final_learning_rate=0.1)
+    rates = [learning_rate(config, step) for step in range(1001)]
+    assert rates[0] == pytest.approx(2e-6, rel=1e-3)
+    assert max(rates) == pytest.approx(2e-4, rel=0.05)
+    assert rates[1000] == pytest.approx(2e-5)
+    assert all(before < after for before, after in pairwise(rates[:90]))
+    assert all(before > after for before, after in pairwise(rates[100:]))
+
+
+def test_without_warm_up_and_decay_the_learning_rate_is_constant(config):
+    config = replace(config, warmup_steps=0, final_learning_rate=1.0)
+    assert [learning_rate(config, step) for step in (0, 2, 4)] == pytest.approx([1e-3] * 3)
+
+
+# what comes out
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_ends_in_a_folder_that_loads_and_samples_everywhere(config, tmp_path, objective):
+    from diffusers import DDPMPipeline
+
+    config = replace(config, **OBJECTIVES[objective])
+    *_, last = train(config)
+    assert (last.step, last.num_steps) == (4, 4)
+    assert math.isfinite(last.loss)
+    assert "run" in available_models(tmp_path)
+    model = load_model("run", "cpu", checkpoints=tmp_path)
+    assert model.image_shape == (3, 8, 8)
+    assert model.diffusion.variance_type == config.variance_type
+    assert model.diffusion.prediction_type == config.prediction_type
+    assert len(model.diffusion) == config.num_train_timesteps
+    pipeline = DDPMPipeline.from_pretrained(config.out)
+    assert pipeline.unet.config.sample_size == 8
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np")
+    assert drawn.images.shape == (1, 8, 8, 3)
+    steps = len(model.diffusion) if config.variance_type == "learned" else 2  # it knows single steps alone
+    request = SampleRequest(model="run", num_inference_steps=steps, num_images=1)
+    *_, frame = Engine("cpu", tmp_path).run(request)
+    assert frame.images.shape == (1, 3, 8, 8)
+
+
+def test_the_loss_falls_where_there_is_little_to_learn(config, tmp_path):
+    white = tmp_path / "white"
+    white.mkdir()
+    Image.new("L", (8, 8), 255).save(white / "white.png")
+    config = replace(config, data=str(white), channels=1, num_steps=40, batch_size=16, learning_rate=5e-3)
+    losses = [at.loss for at in train(replace(config, num_train_timesteps=1000), report_every=5)]
+    assert losses[-1] < 0.4 * losses[0]
+
+
+def test_the_seed_decides_the_whole_run(config, tmp_path):
+    runs = {name: replace(config, num_steps=1, out=str(tmp_path / name)) for name in ("a", "b", "c")}
+    runs["c"] = replace(runs["c"], seed=1)
+    for each in runs.values():
+        list(train(each))
+    assert_same_weights(runs["a"].out, runs["b"].out)
+    assert not torch.equal(weights_of(runs["a"].out)[0], weights_of(runs["c"].out)[0])
+
+
+def test_training_leaves_the_global_generator_alone(config):
+    before = torch.random.get_rng_state()
+    steps = train(replace(config, dropout=0.1), report_every=1)
+    next(steps)
+    steps.close()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_batch_taken_in_parts_teaches_the_same(config, tmp_path):
+    parts = replace(config, gradient_accumulation_steps=2, out=str(tmp_path / "parts"))
+    whole, halves = (list(train(each, report_every=1)) for each in (config, parts))
+    for one, other in zip(whole, halves, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-4)
+    for one, other in zip(
+        state_of(config.out)["network"].values(), state_of(parts.out)["network"].values(), strict=True
+    ):
+        # Adam makes steps of the learning rate, 1e-3, even of gradients that are rounding alone
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-4)
+
+
+def test_unreadable_files_are_told(config, pictures, capsys):
+    (pictures / "broken.png").write_bytes(b"no picture")
+    list(train(replace(config, num_steps=1)))
+    assert "could not be read" in capsys.readouterr().out
+
+
+# going on
+
+
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, *OBJECTIVES.values()], ids=str)
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(config, tmp_path, changes):
+    config = replace(config, save_every=2, **changes)
+    list(train(config))
+    stopped = replace(config, out=str(tmp_path / "stopped"))
+    steps = train(stopped, report_every=1)
+    while next(steps).step < 3:  # one step beyond the last save
+        pass
+    steps.close()
+    torch.randn(5)
+    assert [at.step for at in train(stopped, report_every=1)] == [3, 4]
+    assert_same_weights(config.out, stopped.out)
+
+
+def test_importance_is_learned_and_remembered(config):
+    list(train(replace(config, **OBJECTIVES["importance"])))
+    state = state_of(config.out)
+    assert state["timestep_counts"].sum() == 4 * 24
+    assert state["timestep_counts"].min() >= HISTORY
+    assert (state["timestep_history"] > 0).all()
+
+
+def test_a_run_that_is_done_trains_no_further(config):
+    list(train(config))
+    before = weights_of(config.out)
+    assert list(train(config)) == []
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
+
+
+def test_a_run_that_is_told_to_stop_ends_saved_after_the_step_at_hand(config, tmp_path):
+    answers = iter([False, True])
+    told = list(train(config, stopping=lambda: next(answers)))
+    assert [at.step for at in told] == [2]
+    assert state_of(config.out)["step"] == 2
+    assert Path(config.out, "samples.png").exists()
+    list(train(config))
+    whole = replace(config, out=str(tmp_path / "whole"))
+    list(train(whole))
+    assert_same_weights(config.out, whole.out)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_until_it_is_done_ends_with_the_same_weights(config, tmp_path):
+    config = replace(config, num_steps=8, save_every=1, sample_every=3)
+    list(train(config))
+    killed = replace(config, out=str(tmp_path / "killed"))
+    moments, kills, reached = random.Random(0), 0, 0
+    while True:
+        process = start(killed, tmp_path / "said")
+        process.join(0.2 + moments.uniform(0, 0.3 * 1.5**kills))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+        if Path(killed.out, STATE).exists():  # at every moment a whole state, and a whole model no older
+            assert state_of(killed.out)["step"] >= reached
+            reached = state_of(killed.out)["step"]
+            assert load_model("killed", "cpu", checkpoints=tmp_path).image_shape == (3, 8, 8)
+    assert process.exitcode == 0, (tmp_path / "said").read_text()
+    assert kills > 1
+    assert_same_weights(config.out, killed.out)
+    assert not Path(killed.out, PARTIAL).exists()
+    wanted, given = (
+        Path(each.out, "unet", "diffusion_pytorch_model.safetensors") for each in (config, killed)
+    )
+    assert wanted.read_bytes() == given.read_bytes()
+
+
+# what the user can mend
+
+
+def test_a_loss_that_is_no_number_leaves_the_state_before_it(config, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        spoil(patch, 3, lambda losses: losses * math.nan)
+        sentence = refusal(lambda: list(train(config)))
+    assert "no longer a number at step 3" in sentence
+    assert "lower learning_rate and resume" in sentence
+    before = replace(config, out=str(tmp_path / "before"))
+    answers = iter([False, True])
+    list(train(before, stopping=lambda: next(answers)))
+    assert_same_weights(config.out, before.out)
+    assert load_model("run", "cpu", checkpoints=tmp_path).num_parameters > 1000
+    assert [at.step for at in train(replace(config, learning_rate=1e-5), report_every=1)] == [3, 4]
+    assert all(each.isfinite().all() for each in weights_of(config.out))
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_is_not_learned_from(config, monkeypatch, max_grad_norm):
+    # the square root of nothing has no slope, though the loss stays what it is
+    spoil(monkeypatch, 3, lambda losses: losses + (losses * 0).sqrt())
+    config = replace(config, max_grad_norm=max_grad_norm, save_every=1)
+    assert "at step 3" in refusal(lambda: list(train(config)))
+    assert state_of(config.out)["step"] == 2
+    assert all(each.isfinite().all() for each in weights_of(config.out))
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory", "CUDA"],
+    ids=["cpu", "gpu"],
+)
+def test_too_little_memory_is_told_with_what_to_do(config, monkeypatch, said):
+    error = torch.OutOfMemoryError("CUDA out of memory") if said == "CUDA" else RuntimeError(said)
+
+    def full(losses):
+        raise error
+
+    spoil(monkeypatch, 2, full)
+    sentence = refusal(lambda: list(train(replace(config, save_every=1))))
+    assert "double gradient_accumulation_steps (1)" in sentence
+    assert "batch_size (4)" in sentence
+    assert state_of(config.out)["step"] == 1
+
+
+def test_any_other_error_of_the_network_keeps_its_traceback(config, monkeypatch):
+    def broken(losses):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    spoil(monkeypatch, 1, broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        list(train(config))
+
+
+@pytest.mark.parametrize("name", ["", "samples"])
+def test_a_place_that_is_taken_is_told(config, name):
+    place = Path(config.out, name)
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("a file")
+    assert "could not be written" in refusal(lambda: list(train(config)))
+
+
+def test_a_folder_that_is_removed_is_made_again(config, tmp_path):
+    steps = train(config, report_every=1)
+    next(steps)
+    shutil.rmtree(config.out)
+    assert "could not be written" in refusal(lambda: list(steps))
+    assert list(train(config))[-1].step == 4
+
+
+@pytest.mark.parametrize("largest_file", [100_000, 1_500_000], ids=["model", "state"])
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(config, tmp_path, largest_file):
+    """A limit on the size of files stands for the disk: the model is 0.5 MB, the state 5 MB."""
+    whole = replace(config, out=str(tmp_path / "whole"))
+    list(train(whole))
+    answers = iter([False, True])
+    list(train(config, stopping=lambda: next(answers)))
+    process = start(config, tmp_path / "said", largest_file=largest_file)
+    process.join()
+    said = (tmp_path / "said").read_text().splitlines()[-1]
+    assert process.exitcode == 2
+    assert said.startswith(f"error: {config.out} could not be written")
+    assert "Traceback" not in (tmp_path / "said").read_text()
+    assert state_of(config.out)["step"] == 2
+    assert load_model("run", "cpu", checkpoints=tmp_path).image_shape == (3, 8, 8)
+    list(train(config))
+    assert_same_weights(config.out, whole.out)
+
+
+def test_a_tracker_without_its_package_is_told(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert "pip install tensorboard" in refusal(lambda: list(train(replace(config, log_with="tensorboard"))))
+
+
+def test_tensorboard_gets_every_report(config):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = list(train(replace(config, log_with="tensorboard"), report_every=2))
+    events = EventAccumulator(str(next(Path(config.out).rglob("events.out.*")).parent))
+    events.Reload()
+    assert [(each.step, each.value) for each in events.Scalars("loss")] == [
+        (at.step, pytest.approx(at.loss)) for at in told
+    ]
+
+
+def test_a_precision_that_the_device_lacks_is_told(config, tmp_path):
+    process = start(replace(config, precision="fp16"), tmp_path / "said")
+    process.join()
+    assert process.exitcode == 2
+    assert "precision" in (tmp_path / "said").read_text()

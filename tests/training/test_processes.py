@@ -1,0 +1,137 @@
+"""Several processes, each with its share of a batch, against one; and signals to a program of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from ddpm_app.training import train
+from ddpm_app.training.checkpoints import STATE
+from ddpm_app.training.reports import LOG
+from tests.training.runs import assert_same_weights, flags, start, state_of, wait_until, weights_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(config):
+    """A run that tells the loss of every step."""
+    return replace(config, batch_size=8, sample_every=1, learning_rate=1e-4)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def start_ranks(config, said):
+    """Two processes of one run, as a launcher starts them."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
+    return [start(config, said, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
+
+
+def steps_logged(out):
+    file = Path(out, LOG)
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def assert_nearly_the_same(a, b):
+    """The runs in both folders told the same losses and stand at nearly the same weights."""
+    one, other = ([json.loads(line) for line in Path(out, LOG).read_text().splitlines()] for out in (a, b))
+    assert [line["step"] for line in one] == [line["step"] for line in other]
+    assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in other], rel=1e-5)
+    for x, y in zip(weights_of(a), weights_of(b), strict=True):
+        # sums in another order; Adam magnifies those of gradients that are nearly zero
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient_accumulation_steps": 2},
+        {"timestep_sampling": "importance", "num_train_timesteps": 3, "batch_size": 24},
+    ],
+    ids=["parts", "importance"],
+)
+def test_two_processes_learn_what_one_does(config, tmp_path, changes):
+    alone = replace(config, out=str(tmp_path / "alone"), **changes)
+    list(train(alone))
+    together = replace(config, **changes)
+    ranks = start_ranks(together, tmp_path / "said")
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0], (tmp_path / "said").read_text()
+    assert_nearly_the_same(alone.out, together.out)
+    assert (tmp_path / "said").read_text().count("the model is in") == 1
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(config, tmp_path):
+    ranks = start_ranks(replace(config, batch_size=6, gradient_accumulation_steps=2), tmp_path / "said")
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [2, 2]
+    errors = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("error")]
+    assert set(errors) == {
+        "error: batch_size must be a multiple of 4, the processes times gradient_accumulation_steps; got 6"
+    }
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_that_accelerate_launched_ends_saved_by_a_signal_to_any_of_its_processes(config, tmp_path):
+    together = replace(config, num_steps=5000)
+    launcher = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+            *("--mixed_precision", "no", "--main_process_port", free_port(), "-m", "ddpm_app"),
+            *flags(together),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},  # --cpu would launch one process alone
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with launcher:
+        try:
+            wait_until(lambda: steps_logged(together.out) >= 2 or launcher.poll() is not None, 200)
+            for process in psutil.Process(launcher.pid).children():
+                if process.environ().get("RANK") == "1":
+                    process.send_signal(signal.SIGTERM)
+            said, _ = launcher.communicate()
+        finally:
+            launcher.kill()
+    assert launcher.returncode == 0, said
+    stopped = state_of(together.out)["step"]
+    assert f"stopped after step {stopped}, the same command resumes" in said
+    alone = replace(together, out=str(tmp_path / "alone"))
+    list(train(alone, stopping=lambda: steps_logged(alone.out) == stopped - 1))
+    assert_nearly_the_same(alone.out, together.out)
+
+
+@pytest.mark.slow
+def test_the_program_ends_saved_by_a_signal_and_the_same_command_resumes(config, tmp_path):
+    config = replace(config, num_steps=12)
+    program = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_app", *flags(config)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: Path(config.out, STATE).exists() or program.poll() is not None, 120)
+    program.terminate()
+    said, _ = program.communicate()
+    assert program.returncode == 0
+    stopped = state_of(config.out)["step"]
+    assert 0 < stopped < 12
+    assert said.splitlines()[-1].startswith(f"stopped after step {stopped}, the same command resumes")
+    list(train(config))
+    whole = replace(config, out=str(tmp_path / "whole"))
+    list(train(whole))
+    assert_same_weights(config.out, whole.out)
