@@ -62,7 +62,7 @@ def bound_term(diffusion: GaussianDiffusion, p: Gaussian, x_0: Tensor, x_t: Tens
     q = diffusion.q_posterior(x_0, x_t, t)
     nats = normal_kl(q.mean.double(), q.log_variance.double(), p.mean.double(), p.log_variance.double())
     last = (t == 0).to(x_0.device)
-    # never evaluated elsewhere, where a decoder that overflows would make the gradient NaN
+    # evaluated there alone: it costs more than all the rest
     nats[last] = -decoder_log_likelihood(x_0[last], p.mean[last], p.log_variance[last])
     return _bits(nats)
 

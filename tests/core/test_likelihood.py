@@ -99,6 +99,17 @@ def test_the_decoders_gradient_is_that_of_finite_differences_far_into_the_tails(
     assert torch.autograd.gradcheck(nats, (means, log_variances), rtol=1e-4, atol=1e-7)
 
 
+def test_the_decoder_follows_the_density_however_narrow_or_wide():
+    zero, one = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    # the tail of a normal at z is its density / z
+    z = (1 - 1 / 255) * math.exp(10)
+    tail = -(z**2) / 2 - math.log(z * math.sqrt(2 * math.pi))
+    assert decoder_log_likelihood(zero, one, zero - 20).item() == pytest.approx(tail, rel=1e-12)
+    # a bin so narrow beside the deviation is its width times the density
+    flat = math.log(2 / 255) - 15 - math.log(2 * math.pi) / 2
+    assert decoder_log_likelihood(zero, one, zero + 30).item() == pytest.approx(flat, abs=1e-6)
+
+
 @pytest.mark.parametrize("log_variance", [-1e3, -60.0, 80.0, 1e3])
 def test_absurd_variances_leave_the_decoder_and_its_gradient_finite(log_variance):
     pixels, means = LEVELS.repeat(4), torch.tensor([-1e3, -1.0, 0.3, 1e3]).repeat_interleave(256)
