@@ -46,7 +46,7 @@ class Worker:
     active_images: int = 0
 
 
-Key = tuple[Worker, str, str, int]  # whose copy, name, precision, and when the weights were written
+Key = tuple[Worker, str, str]  # whose copy, name, precision
 
 
 class Engine:
@@ -55,7 +55,7 @@ class Engine:
     def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED) -> None:
         self.workers = [Worker(device) for device in resolve_devices(device)]
         self.checkpoints = Path(checkpoints)
-        self._models: OrderedDict[Key, Model] = OrderedDict()
+        self._models: OrderedDict[Key, tuple[int, Model]] = OrderedDict()  # with the time of its weights
         self._loading: dict[Key, threading.Lock] = {}  # held as long as a download takes
         self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
         self._active: set[CancelToken] = set()
@@ -78,28 +78,29 @@ class Engine:
 
     def _model(self, worker: Worker, name: str, precision: str) -> Model:
         """The worker's copy; at most three stay in memory, and the one used longest ago leaves first."""
-        key = worker, name, precision, weights_time(name, self.checkpoints)
-        if known := self._loaded(key):
+        key, written = (worker, name, precision), weights_time(name, self.checkpoints)
+        if known := self._loaded(key, written):
             return known
         with self._remembering:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:
-            if known := self._loaded(key):  # by whoever loaded before us
+            if known := self._loaded(key, written):  # by whoever loaded before us
                 return known
             model = load_model(name, str(worker.device), precision, checkpoints=self.checkpoints)
             with self._remembering:
-                for old in [old for old in self._models if old[:3] == key[:3]]:  # other weights by now
-                    del self._models[old]
-                self._models[key] = model
+                self._models[key] = written, model
+                self._models.move_to_end(key)
                 for old in [old for old in self._models if old[0] is worker][:-MAX_LOADED_MODELS]:
                     del self._models[old]
             return model
 
-    def _loaded(self, key: Key) -> Model | None:
+    def _loaded(self, key: Key, written: int) -> Model | None:
         with self._remembering:
-            if key in self._models:
-                self._models.move_to_end(key)
-            return self._models.get(key)
+            then, model = self._models.get(key, (0, None))
+            if model is None or written not in (0, then):  # 0: not on this disk, or no longer
+                return None
+            self._models.move_to_end(key)
+            return model
 
     def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""

@@ -17,6 +17,7 @@ from ddpm_app.engine import Engine
 from ddpm_app.models import available_models
 from ddpm_app.training import TrainingConfig, runs
 from ddpm_app.training.checkpoints import STATE
+from ddpm_app.training.data import load_images
 from ddpm_app.training.presets import PRESETS
 from ddpm_app.training.uploads import keep_uploads
 from tests.doubles import refusal
@@ -177,20 +178,19 @@ def test_every_preset_is_a_config_and_survives_the_command_line(preset):
 # uploads
 
 
-def test_pictures_and_those_in_archives_are_kept_under_names_of_our_own(tmp_path):
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.PNG")
-    with zipfile.ZipFile(tmp_path / "more.zip", "w") as pack:
-        pack.write(tmp_path / "a.PNG", "../../escaped.png")
+def test_uploads_are_kept_in_their_order_and_are_read_with_what_their_archives_hold(tmp_path):
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "z.PNG")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as pack:
+        pack.write(tmp_path / "z.PNG", "../../other.png")
         pack.writestr("notes.txt", "no picture")
-    keep_uploads([tmp_path / "a.PNG", tmp_path / "more.zip"], tmp_path / "kept")
-    assert sorted(file.name for file in (tmp_path / "kept").iterdir()) == ["0000.png", "0001-000000.png"]
-    assert not (tmp_path.parent / "escaped.png").exists()
+    keep_uploads([tmp_path / "z.PNG", tmp_path / "a.zip"], tmp_path / "kept")
+    assert sorted(file.name for file in (tmp_path / "kept").iterdir()) == ["00000.png", "00001.zip"]
+    assert load_images(tmp_path / "kept", 8, 3).pixels.shape == (2, 3, 8, 8)
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.txt", b"words"), ("a.zip", b"PK\x05\x06" + bytes(18))])
-def test_uploads_without_a_picture_are_refused_and_leave_the_name_free(checkpoints, tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
+def test_an_upload_without_pictures_is_refused_and_leaves_the_name_free(checkpoints, tmp_path):
+    (tmp_path / "a.txt").write_text("words")
     out = runs.free_folder(checkpoints, "mine")
     config = TrainingConfig(str(out / runs.UPLOADS), str(out), **TINY)
-    assert "upload" in refusal(lambda: runs.start(out, config, [tmp_path / name]))
+    assert "upload" in refusal(lambda: runs.start(out, config, [tmp_path / "a.txt"]))
     assert runs.free_folder(checkpoints, "mine") == out

@@ -77,15 +77,17 @@ def start_form() -> Form:
     source = gr.Radio(list(SOURCES.items()), value="shapes", label="Pictures to learn from")
     uploads = gr.File(
         file_count="multiple",
-        file_types=["image", ".zip"],
-        label="Pictures, or ZIP archives of them",
+        file_types=["image", ".zip", ".parquet"],
+        label="Pictures, .zip or .parquet files",
         height=140,
         visible=False,
     )
     path = gr.Textbox(
-        "", label="On this machine", placeholder="/data/pictures or train.parquet", visible=False
+        "", label="On this machine", placeholder="a folder, a .zip or a .parquet file", visible=False
     )
-    repository = gr.Textbox("", label="On the Hub", placeholder="uoft-cs/cifar10", visible=False)
+    repository = gr.Textbox(
+        "", label="On the Hub", placeholder="owner/name, as uoft-cs/cifar10", visible=False
+    )
     preset = gr.Dropdown(list(PRESETS), value=next(iter(PRESETS)), label="Preset")
     steps, batch, rate, size, channels, flip = filled(preset.value)
     settings: list[gr.components.Component] = []
