@@ -104,27 +104,36 @@ def heat_map(values: Tensor) -> Tensor:
     return colours.round().to(torch.uint8).permute(2, 0, 1)
 
 
-def save_png(picture: Image.Image, file: Path, recipe: Mapping[str, Any]) -> Path:
-    """`file`, written as PNG with its recipe as JSON in the text chunk `recipe`."""
+def save_png(picture: Image.Image, file: Path, recipe: Mapping[str, Any] | None = None) -> Path:
+    """`file`, written as PNG with its recipe, where it has one, as JSON in the text chunk `recipe`."""
     text = PngImagePlugin.PngInfo()
-    text.add_text("recipe", json.dumps(recipe))
+    if recipe is not None:
+        text.add_text("recipe", json.dumps(recipe))
     picture.save(file, "PNG", pnginfo=text)
     return file
 
 
 def read_recipe(file: str | Path) -> dict[str, Any]:
-    """The recipe that save_png wrote; UserError when the picture carries none."""
+    """The recipe that save_png or save_animation wrote; UserError when the picture carries none."""
     try:
         with Image.open(file) as picture:
-            return dict(json.loads(picture.info["recipe"]))
+            return dict(json.loads(picture.info["comment" if picture.format == "GIF" else "recipe"]))
     except (KeyError, TypeError, ValueError, OSError, SyntaxError, *UNREADABLE) as error:
-        raise UserError("the picture carries no recipe; give a PNG that this app made") from error
+        raise UserError("the picture carries no recipe; give a PNG or GIF that this app made") from error
 
 
 def save_animation(
-    pictures: Sequence[Image.Image], file: Path, milliseconds: int = 80, edge: int = 512
+    pictures: Sequence[Image.Image],
+    file: Path,
+    milliseconds: int = 80,
+    edge: int = 512,
+    *,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Path:
-    """`file`, a GIF of the pictures enlarged by a whole factor to about `edge` pixels, the last one held."""
+    """`file`, a GIF of the pictures enlarged by a whole factor to about `edge` pixels, the last one held.
+
+    The recipe, where there is one, is its comment.
+    """
     scale = max(1, edge // max(pictures[0].size))
     ground = Image.new("RGBA", pictures[0].size, "white")
     frames = []
@@ -132,6 +141,9 @@ def save_animation(
         solid = Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
         enlarged = solid.resize((solid.width * scale, solid.height * scale), Image.Resampling.NEAREST)
         frames.append(enlarged.quantize(256, dither=Image.Dither.NONE))
+    comment = {} if recipe is None else {"comment": json.dumps(recipe)}
     durations = [milliseconds] * (len(frames) - 1) + [1500]
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    frames[0].save(
+        file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, **comment
+    )
     return file

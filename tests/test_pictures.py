@@ -281,6 +281,14 @@ def test_an_animation_has_a_frame_for_each_picture_and_holds_the_last(tmp_path):
     assert durations == [70] * 4 + [1500]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_animation_carries_its_recipe(tmp_path, count):
+    recipe = {"model": "größte/model", "t": [*range(500)]}  # longer than one block of a GIF's comment
+    pictures = [sheet(pixels(seed=seed)[None]) for seed in range(count)]
+    assert read_recipe(save_animation(pictures, tmp_path / "run.gif", recipe=recipe)) == recipe
+    assert "carries no recipe" in refusal(lambda: read_recipe(save_animation(pictures, tmp_path / "no.gif")))
+
+
 def test_an_animation_of_one_picture_is_a_picture(tmp_path):
     with Image.open(save_animation([sheet(pixels()[None])], tmp_path / "run.gif", edge=1)) as animation:
         assert (animation.n_frames, animation.size) == (1, (6, 4))

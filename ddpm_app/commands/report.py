@@ -20,7 +20,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoints", default=str(BUNDLED), help="the folder of named models")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:0,cuda:1")
     parser.add_argument("--precision", default="exact", choices=["exact", "fast"], help="float32, or faster")
-    parser.add_argument("--seed", type=int, default=0, help="image k has seed + k")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="image k has seed + k; seeds 2^32 apart are alike"
+    )
 
 
 def progress(done: int, total: int, started: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ddpm_app.commands.report import add_model_arguments, progress, result, writable_folder
 from ddpm_app.core.samplers import SAMPLERS
-from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.engine import Engine, SampleRequest, visited, visits
 from ddpm_app.pictures import save_png, sheet, to_picture
 
 
@@ -50,6 +50,14 @@ def run(options: argparse.Namespace) -> None:
     np.savez(out / "samples.npz", frame.images.permute(0, 2, 3, 1).numpy())
     result(
         options,
-        f"{request.num_images} pictures in {out} after {seconds:.1f} s ({model.backend})",
-        request.recipe() | {"out": str(out), "seconds": round(seconds, 3), "backend": model.backend},
+        f"{request.num_images} pictures in {out} after {seconds:.1f} s ({model.backend})\n"
+        f"visited {visits(request, model)}",
+        request.recipe()
+        | {
+            "out": str(out),
+            "seconds": round(seconds, 3),
+            "backend": model.backend,
+            "visits": visits(request, model),
+            "visited": visited(request, model),
+        },
     )

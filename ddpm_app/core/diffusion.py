@@ -37,10 +37,11 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class ReverseGaussian(Gaussian):
-    """p(x_{t-1} | x_t) with the x0-hat it stands on and the eps that belongs to that x0-hat."""
+    """p(x_{t-1} | x_t) with its x0-hat, the eps that belongs to that, and x0-hat before clipping."""
 
     pred_x0: Tensor
     eps: Tensor
+    unclipped_x0: Tensor
 
 
 def spaced_timesteps(
@@ -169,14 +170,13 @@ class GaussianDiffusion:
         `model_output` has the channels of x_t, or twice as many where the variance is learned.
         """
         prediction, variance_output = self.split_output(model_output, x_t)
-        pred_x0 = self._pred_x0(prediction, x_t, t)
-        if self.clip_denoised if clip_denoised is None else clip_denoised:
-            pred_x0 = pred_x0.clamp(-1, 1)
+        unclipped_x0 = self._pred_x0(prediction, x_t, t)
+        clip = self.clip_denoised if clip_denoised is None else clip_denoised
+        pred_x0 = unclipped_x0.clamp(-1, 1) if clip else unclipped_x0
         mean = self.q_posterior(pred_x0, x_t, t).mean
         log_variance = self._log_variance(variance_output, x_t, t)
-        return ReverseGaussian(
-            mean, log_variance.exp(), log_variance, pred_x0, self.predict_eps(x_t, t, pred_x0)
-        )
+        eps = self.predict_eps(x_t, t, pred_x0)
+        return ReverseGaussian(mean, log_variance.exp(), log_variance, pred_x0, eps, unclipped_x0)
 
     def respaced(self, timesteps: int | Sequence[int], spacing: Spacing | None = None) -> "GaussianDiffusion":
         """This process seen only at some trained timesteps: a number of steps, or an increasing list of them.

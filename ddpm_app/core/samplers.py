@@ -46,16 +46,25 @@ def ddpm(chain: GaussianDiffusion, p: ReverseGaussian, x_t: Tensor, i: int, draw
 
 
 def ddim(
-    chain: GaussianDiffusion, p: ReverseGaussian, x_t: Tensor, i: int, draw: Draw, *, eta: float = 0.0
+    chain: GaussianDiffusion,
+    p: ReverseGaussian,
+    x_t: Tensor,
+    i: int,
+    draw: Draw,
+    *,
+    eta: float = 0.0,
+    rederive_eps: bool = True,
 ) -> Tensor:
     """Song et al. (2020), eq. 12: eta = 0 is deterministic, eta = 1 is DDPM with the small variance.
 
-    eps belongs to the clipped x0-hat, so the step stays on the line between x0-hat and x_t.
+    eps belongs to the clipped x0-hat, so the step stays on the line between x0-hat and x_t; without
+    `rederive_eps` it is the network's own, as in code that clips x0-hat alone.
     """
+    eps = p.eps if rederive_eps else chain.predict_eps(x_t, torch.full((len(x_t),), i), p.unclipped_x0)
     alpha_bar_prev = chain.alphas_cumprod_prev[i]  # the paper's alpha is our alpha-bar; the last is 1
     variance = eta**2 * chain.posterior_variance[i]  # eq. 16
     direction = float((1 - alpha_bar_prev - variance).clamp(min=0).sqrt())
-    x_prev = float(alpha_bar_prev.sqrt()) * p.pred_x0 + direction * p.eps
+    x_prev = float(alpha_bar_prev.sqrt()) * p.pred_x0 + direction * eps
     return x_prev if eta == 0 or i == 0 else x_prev + float(variance.sqrt()) * draw()
 
 

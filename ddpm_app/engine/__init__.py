@@ -16,6 +16,7 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
+from ddpm_app.engine.visits import visited, visits
 
 __all__ = [
     "CancelToken",
@@ -30,4 +31,6 @@ __all__ = [
     "SlerpRequest",
     "StochasticRequest",
     "run",
+    "visited",
+    "visits",
 ]

@@ -142,8 +142,10 @@ def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
 
 
 def rule_of(request: SampleRequest) -> Rule:
-    """The request's sampler with its eta, where it has one."""
-    return partial(ddim, eta=request.eta) if request.sampler == "ddim" else SAMPLERS[request.sampler]
+    """The request's sampler, with its settings where it has any."""
+    if request.sampler == "ddim":
+        return partial(ddim, eta=request.eta, rederive_eps=request.rederive_eps)
+    return SAMPLERS[request.sampler]
 
 
 def frames(

@@ -46,6 +46,12 @@ def real(name: str, value: object, low: float, high: float) -> float:
     return float(value)
 
 
+def truth(name: str, value: object) -> None:
+    """UserError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be True or False; got {shortened(value)}")
+
+
 def picture(name: str, value: object) -> None:
     """UserError unless `value` is a picture as the engine takes it, of whatever size."""
     if not isinstance(value, Tensor) or value.dtype != torch.uint8 or value.ndim != 3:
@@ -55,7 +61,10 @@ def picture(name: str, value: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
-    """Images from noise. Image k has seed + k for its seed, alone or in any batch."""
+    """Images from noise. Image k has seed + k for its seed, alone or in any batch.
+
+    torch's CPU generator reads only the low 32 bits of a seed: seeds 2**32 apart give the same image.
+    """
 
     model: str = DEFAULT_MODEL
     sampler: str = "ddim"
@@ -66,6 +75,7 @@ class SampleRequest:
     num_images: int = 16
     seed: int = 0
     precision: str = "exact"
+    rederive_eps: bool = True  # ddim only: eps belongs to the clipped x0-hat; False is there to compare
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
@@ -78,6 +88,7 @@ class SampleRequest:
         self._set("num_images", whole("num_images", self.num_images, 1, MAX_IMAGES))
         self._set("seed", whole("seed", self.seed, 0, MAX_SEED))
         self._set("eta", real("eta", self.eta, 0, 1))
+        truth("rederive_eps", self.rederive_eps)
 
     @property
     def seeds(self) -> list[int]:
@@ -134,8 +145,7 @@ class InterpolateRequest(SampleRequest):
         super().__post_init__()
         self._set("num_images", whole("num_images", self.num_images, 2, MAX_IMAGES))
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 0, MAX_STEPS))
-        if not isinstance(self.shared_noise, bool):
-            raise UserError(f"shared_noise must be True or False; got {shortened(self.shared_noise)}")
+        truth("shared_noise", self.shared_noise)
         picture("picture_a", self.picture_a)
         picture("picture_b", self.picture_b)
 

@@ -56,8 +56,9 @@ def compare_training(config: TrainingConfig, rounds: int = 3, block: int = 5) ->
         network = build_unet(config)
         data, out = Path(folder, "data"), Path(folder, "out")
         _save_random_pictures(data, config)
-        never = {"num_steps": NEVER, "save_every": NEVER, "sample_every": NEVER}
-        config = replace(config, data=str(data), out=str(out), **never)
+        config = replace(
+            config, data=str(data), out=str(out), num_steps=NEVER, save_every=NEVER, sample_every=NEVER
+        )
         with closing(_our_blocks(config, block)) as ours, closing(_example(config, network, block)) as theirs:
             next(ours)  # first, since accelerate keeps the precision that it was first given
             next(theirs)

@@ -11,6 +11,7 @@ from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
 from ddpm_app.models import DEFAULT_MODEL, HUB_MODELS
 from ddpm_app.ui.controls import Shared
+from ddpm_app.ui.files import CACHE_SECONDS, sweeping
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import forward, interpolate, likelihood, progressive, sample, stochastic
@@ -19,7 +20,6 @@ from ddpm_app.ui.theme import THEME
 HEADER = """# The interactive DDPM paper
 Every experiment of *Denoising Diffusion Probabilistic Models* (Ho, Jain, Abbeel 2020), live on this machine.
 Choose a model, open a tab, press its button."""
-CACHE_SECONDS = (3600, 24 * 3600)  # how often temporary files are looked through, and how old they may grow
 
 
 def build_app(
@@ -51,7 +51,7 @@ def build_app(
             with gr.Tab("Sample", id="sample"):
                 samples = sample.build(shared)
             with gr.Tab("Progressive", id="progressive"):
-                progressive.build(shared)
+                films = progressive.build(shared)
             with gr.Tab("Stochastic x₀", id="stochastic"):
                 continuations, frozen = stochastic.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
@@ -72,7 +72,7 @@ def build_app(
             "Forward": ("forward", noised),
             "Likelihood": ("likelihood", measured),
         }
-        for shown in (samples, continuations, between):
+        for shown in (samples, films, continuations, between):
             with shown.send_row:
                 send_buttons(shown, tabs, targets)
         described = [facts, *shared.timestep_sliders]
@@ -150,4 +150,5 @@ def launch_options() -> dict:
         "show_error": True,  # what Gradio itself refuses is then said in words
         "run_history": False,
         "enable_monitoring": False,
+        "app_kwargs": {"lifespan": sweeping},
     }

@@ -1,21 +1,28 @@
 """The widgets that several tabs share: how to walk the chain, the seed, a picture from the visitor."""
 
 __all__ = [
+    "SEEDS_ALIKE",
     "ChainControls",
+    "RunButtons",
     "Shared",
     "chain_controls",
     "examples",
+    "explain",
+    "offer_examples",
     "own_or_given",
     "picture_input",
+    "requested",
     "run_buttons",
     "spans_chain",
 ]
 
 import random
-from dataclasses import dataclass, field
-from typing import get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, get_args
 
 import gradio as gr
+from gradio.components import Component
 from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing
@@ -32,6 +39,8 @@ VARIANCES = [
     ("large: beta", "fixed_large"),
     ("learned range", "learned_range"),
 ]
+SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
+Request = TypeVar("Request", bound=SampleRequest)
 
 
 @dataclass(frozen=True)
@@ -55,9 +64,10 @@ class ChainControls:
     seed: gr.Number
     timestep_spacing: gr.Dropdown
     precision: gr.Radio
+    rederive_eps: gr.Checkbox  # not among the inputs, since handlers take it last
 
     @property
-    def inputs(self) -> list[gr.components.Component]:
+    def inputs(self) -> list[Component]:
         """In the order of the handlers' parameters."""
         return [
             self.sampler,
@@ -73,7 +83,7 @@ class ChainControls:
 def chain_controls(
     shared: Shared, sampler: str, num_inference_steps: int, *, eta: float = 0.0
 ) -> ChainControls:
-    """Sampler, steps, eta or variance, seed with a dice, and two finer settings folded away."""
+    """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away."""
     choices = [(SAMPLER_LABELS.get(name, name), name) for name in SAMPLERS]
     chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
     reverse_steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
@@ -89,7 +99,7 @@ def chain_controls(
     )
     variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
     with gr.Row(elem_classes="seed"):
-        number = gr.Number(7, label="Seed", minimum=0, scale=4, min_width=90)
+        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
         dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(
@@ -100,15 +110,27 @@ def chain_controls(
         precision = gr.Radio(
             ["exact", "fast"], value="exact", label="Arithmetic", info="fast: bfloat16 where it pays"
         )
+        rederive_eps = gr.Checkbox(
+            True,
+            label="ε follows the clipped x̂₀",
+            info="off only to compare: x̂₀ is clipped, ε stays the network's own",
+            visible=sampler == "ddim",
+        )
     dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
     chosen.change(
-        lambda name: (gr.update(visible=name == "ddim"), gr.update(visible=name == "ddpm")),
+        lambda name: [gr.update(visible=name == kind) for kind in ("ddim", "ddim", "ddpm")],
         chosen,
-        [noisiness, variance],
+        [noisiness, rederive_eps, variance],
         queue=False,
         api_visibility="private",
     )
-    return ChainControls(chosen, steps, noisiness, variance, number, spacing, precision)
+    return ChainControls(chosen, steps, noisiness, variance, number, spacing, precision, rederive_eps)
+
+
+def requested(kind: type[Request], arguments: dict[str, Any], **others: Any) -> Request:
+    """A request of that kind from those of a handler's arguments that are its fields, and from `others`."""
+    own = {each.name: arguments[each.name] for each in fields(kind) if each.name in arguments}
+    return kind(**own | others)
 
 
 def spans_chain(shared: Shared, slider: gr.Slider) -> gr.Slider:
@@ -126,17 +148,43 @@ def explain(about: str) -> None:
     gr.Markdown(about, latex_delimiters=delimiters, elem_classes="about")
 
 
-def run_buttons(shared: Shared, tab: str, label: str) -> gr.Button:
+@dataclass(frozen=True)
+class RunButtons:
     """The tab's main button, with its Stop beside it."""
+
+    start: gr.Button
+    stop: gr.Button
+
+    def wire(
+        self,
+        shared: Shared,
+        tab: str,
+        handler: Callable,
+        inputs: Sequence[Component],
+        outputs: Sequence[Component],
+    ) -> None:
+        """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
+
+        The first output is the status line.
+        """
+        run = self.start.click(
+            handler, inputs, outputs, api_name=tab, show_progress="hidden", concurrency_id="device"
+        )
+
+        def end(request: gr.Request) -> str:
+            return shared.sessions.stop(request, tab)
+
+        # first the page turns away from the run, so that nothing of it comes after Stop's own line
+        self.stop.click(None, cancels=run, api_visibility="private")
+        self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
+
+
+def run_buttons(label: str) -> RunButtons:
+    """Builds the two in a row."""
     with gr.Row():
         start = gr.Button(label, variant="primary", scale=3, min_width=120)
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=70)
-
-    def end(request: gr.Request) -> None:
-        shared.sessions.stop(request, tab)
-
-    stop.click(end, queue=False, api_visibility="private")
-    return start
+    return RunButtons(start, stop)
 
 
 def picture_input(label: str, value: str | None = None) -> gr.Image:

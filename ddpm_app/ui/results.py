@@ -1,25 +1,30 @@
 """The block in which a tab shows its images: status, live sheet, gallery to pick from, downloads."""
 
-__all__ = ["Results", "crisp", "finished", "new_folder", "note", "preview", "results", "status_line"]
+__all__ = ["LOADING", "Results", "Update", "crisp", "results", "status_line"]
 
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
+from gradio.components import Component
 from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import SampleRequest
 from ddpm_app.pictures import save_png, to_picture
+from ddpm_app.ui.files import new_folder, picture_file
+from ddpm_app.ui.sessions import bar
+
+Update = dict[Component, Any]  # what a handler yields: new values; every other component stays as it is
+LOADING = bar("Loading the model", 0)
 
 
 @dataclass(frozen=True)
 class Results:
-    """The components, in the order in which `preview` and `finished` fill them."""
+    """The components of the block."""
 
     status: gr.HTML
     sheet: gr.Image
@@ -30,15 +35,70 @@ class Results:
     send_row: gr.Row  # where app.py puts the buttons that send it
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
-        """What a handler's tuples stand for."""
-        return [self.status, self.sheet, self.gallery, self.sheet_file, self.zip_file]
+    def outputs(self) -> list[Component]:
+        """What a handler may change, the status line first."""
+        return [self.status, self.sheet, *self.pickable]
+
+    @property
+    def pickable(self) -> list[Component]:
+        """What is filled at the end of a run."""
+        return [self.gallery, self.sheet_file, self.zip_file]
+
+    def preview(self, status: str, picture: Image.Image) -> Update:
+        """A live frame."""
+        return {self.status: status, self.sheet: picture_file(picture, "preview")}
+
+    def finished(
+        self,
+        status: str,
+        picture: Image.Image,
+        images: Tensor,
+        captions: Sequence[str],
+        requests: Sequence[SampleRequest],
+        *,
+        procedure: str = "",
+        others: Sequence[str] = (),
+    ) -> Update:
+        """The end of a run: every image a PNG with the recipe of its own request, the sheet and a ZIP of all.
+
+        `requests` has one entry for each row of equally many images; the sheet carries the first. The ZIP
+        also takes the `others`, files made before.
+        """
+        folder = new_folder()
+        procedure = procedure or type(requests[0]).__name__.removesuffix("Request").lower()
+        sheet_file = save_png(picture, folder / "sheet.png", requests[0].recipe() | {"procedure": procedure})
+        files = []
+        for count, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            request, place = requests[count * len(requests) // len(images)], count % requests[0].num_images
+            own = request.recipe() | {"procedure": procedure, "image": place, "caption": caption}
+            if type(request) is SampleRequest:  # an image from noise is made again alone by its own seed
+                own |= {"procedure": "sample", "seed": request.seeds[place], "num_images": 1, "image": 0}
+            files.append(save_png(to_picture(image), folder / f"{count:05d}.png", own))
+        archive = folder / "images.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as pack:
+            for file in [sheet_file, *files, *map(Path, others)]:
+                pack.write(file, file.name)
+        gallery = [(str(file), caption) for file, caption in zip(files, captions, strict=True)]
+        return {
+            self.status: status,
+            self.sheet: str(sheet_file),
+            self.gallery: gr.Gallery(gallery, visible=True, selected_index=None),
+            self.sheet_file: gr.DownloadButton(value=str(sheet_file), interactive=True),
+            self.zip_file: gr.DownloadButton(value=str(archive), interactive=True),
+        }
 
 
-def results(label: str, sheet: str | None = None, status: str = "") -> Results:
-    """Builds the block in the current column; `sheet` is a file to show before anything has run."""
+def results(
+    label: str, sheet: str | None = None, status: str = "", beneath: Component | None = None
+) -> Results:
+    """Builds the block in the current column.
+
+    `sheet` is a file to show before anything has run; `beneath` is rendered right under the sheet.
+    """
     line = status_line(status)
     image = crisp(label, sheet)
+    if beneath is not None:
+        beneath.render()
     gallery = gr.Gallery(
         label="Pick one",
         columns=8,
@@ -75,58 +135,6 @@ def crisp(label: str, value: str | None = None, *, small: bool = False) -> gr.Im
         alt_text=label,
         buttons=["download", "fullscreen"],
     )
-
-
-def preview(status: str, picture: Image.Image) -> tuple:
-    """A live frame: the rest stays as it is."""
-    return status, picture, gr.skip(), gr.skip(), gr.skip()
-
-
-def note(status: str) -> tuple:
-    """A word, and everything else stays as it is."""
-    return status, gr.skip(), gr.skip(), gr.skip(), gr.skip()
-
-
-def finished(
-    status: str,
-    picture: Image.Image,
-    images: Tensor,
-    captions: Sequence[str],
-    requests: Sequence[SampleRequest],
-) -> tuple:
-    """The end of a run: every image a PNG with the recipe of its own request, the sheet and a ZIP of all.
-
-    `requests` has one entry for each row of equally many images; the sheet carries the first.
-    """
-    folder = new_folder()
-    procedure = type(requests[0]).__name__.removesuffix("Request").lower()
-    sheet_file = save_png(picture, folder / "sheet.png", requests[0].recipe() | {"procedure": procedure})
-    files = []
-    for count, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        request, place = requests[count * len(requests) // len(images)], count % requests[0].num_images
-        own = request.recipe() | {"procedure": procedure, "image": place, "caption": caption}
-        if type(request) is SampleRequest:  # an image from noise is made again alone by its own seed
-            own |= {"seed": request.seeds[place], "num_images": 1, "image": 0}
-        files.append(save_png(to_picture(image), folder / f"{count:05d}.png", own))
-    archive = folder / "images.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as pack:
-        for file in [sheet_file, *files]:
-            pack.write(file, file.name)
-    gallery = [(str(file), caption) for file, caption in zip(files, captions, strict=True)]
-    return (
-        status,
-        str(sheet_file),
-        gr.Gallery(gallery, visible=True, selected_index=None),
-        gr.DownloadButton(value=str(sheet_file), interactive=True),
-        gr.DownloadButton(value=str(archive), interactive=True),
-    )
-
-
-def new_folder() -> Path:
-    """A fresh folder inside Gradio's cache, which Gradio empties by age."""
-    cache = Path(get_upload_folder())
-    cache.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=cache))
 
 
 def _place(event: gr.SelectData) -> int:

@@ -1,6 +1,6 @@
 """What is running for whom, what goes wrong in words, and how often a preview is due."""
 
-__all__ = ["Clock", "Sessions", "spoken"]
+__all__ = ["Clock", "Run", "Sessions", "bar", "spoken"]
 
 import functools
 import inspect
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import gradio as gr
 
@@ -17,42 +18,6 @@ from ddpm_app.errors import UserError
 
 PREVIEW_SECONDS = 0.25
 logger = logging.getLogger(__name__)
-
-
-class Sessions:
-    """The cancel tokens of each visitor's runs in each tab."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tokens: dict[CancelToken, tuple[str, str]] = {}
-
-    @contextmanager
-    def run(self, request: gr.Request, tab: str) -> Iterator[CancelToken]:
-        """A token for a run in this visitor's tab; being stopped is no error."""
-        token = CancelToken()
-        with self._lock:
-            self._tokens[token] = _visitor(request), tab
-        try:
-            yield token
-        except Cancelled:
-            pass
-        finally:
-            with self._lock:
-                del self._tokens[token]
-
-    def stop(self, request: gr.Request, tab: str) -> None:
-        """Ends this visitor's runs in this tab."""
-        self._cancel(lambda visitor, place: (visitor, place) == (_visitor(request), tab))
-
-    def leave(self, request: gr.Request) -> None:
-        """Ends every run of a visitor who closed the page."""
-        self._cancel(lambda visitor, place: visitor == _visitor(request))
-
-    def _cancel(self, meant: Callable[[str, str], bool]) -> None:
-        with self._lock:
-            tokens = [token for token, key in self._tokens.items() if meant(*key)]
-        for token in tokens:
-            token.cancel()
 
 
 class Clock:
@@ -83,9 +48,9 @@ class Clock:
         left = self._elapsed / share - self._elapsed
         return bar(f"{what or self._place} · about {_duration(left)} left", share)
 
-    def finished(self, what: str) -> str:
-        """The closing line of a run that came to its end."""
-        return bar(f"{what} in {_duration(self._elapsed)}", 1.0)
+    def finished(self, what: str, detail: str = "") -> str:
+        """The closing line of a run that came to its end, and a small one under it."""
+        return bar(f"{what} in {_duration(self._elapsed)}", 1.0, detail)
 
     def stopped(self) -> str:
         """The closing line of a run that was stopped."""
@@ -101,16 +66,66 @@ class Clock:
         return time.perf_counter() - self._started
 
 
-def bar(text: str, share: float) -> str:
-    """The status line: words over a thin progress bar."""
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a visitor: what stops it, and how far it is."""
+
+    visitor: str
+    tab: str
+    token: CancelToken = field(default_factory=CancelToken)
+    clock: Clock = field(default_factory=Clock)
+
+
+class Sessions:
+    """The runs of each visitor in each tab."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: list[Run] = []
+
+    @contextmanager
+    def run(self, request: gr.Request, tab: str) -> Iterator[Run]:
+        """A run in this visitor's tab, which can be stopped within the block."""
+        run = Run(_visitor(request), tab)
+        with self._lock:
+            self._runs.append(run)
+        try:
+            yield run
+        finally:
+            with self._lock:
+                self._runs.remove(run)
+
+    def stop(self, request: gr.Request, tab: str) -> str:
+        """Ends this visitor's runs in this tab; the closing line of the latest."""
+        stopped = self._cancel(lambda run: (run.visitor, run.tab) == (_visitor(request), tab))
+        return stopped[-1].clock.stopped() if stopped else bar("Nothing runs or waits in this tab.", 0)
+
+    def leave(self, request: gr.Request) -> None:
+        """Ends every run of a visitor who closed the page."""
+        self._cancel(lambda run: run.visitor == _visitor(request))
+
+    def _cancel(self, meant: Callable[[Run], bool]) -> list[Run]:
+        with self._lock:
+            runs = [run for run in self._runs if meant(run)]
+        for run in runs:
+            run.token.cancel()
+        return runs
+
+
+def bar(text: str, share: float, detail: str = "") -> str:
+    """The status line: words, small ones where there are any, over a thin progress bar."""
+    small = f"<small>{detail}</small>" if detail else ""
     return (
-        f'<div class="status" role="status"><span>{text}</span>'
+        f'<div class="status" role="status"><span>{text}</span>{small}'
         f'<i style="width:{100 * share:.1f}%" aria-hidden="true"></i></div>'
     )
 
 
 def spoken(handler: Callable) -> Callable:
-    """The handler, with a UserError shown as its sentence; a bug goes to the log with its traceback."""
+    """The handler, which ends when it is stopped and shows a UserError as its sentence.
+
+    A bug goes to the log with its traceback.
+    """
 
     @functools.wraps(handler)
     def stream(*args, **kwargs):
@@ -121,6 +136,7 @@ def spoken(handler: Callable) -> Callable:
     def call(*args, **kwargs):
         with _told_to_people():
             return handler(*args, **kwargs)
+        return gr.skip()  # stopped
 
     return stream if inspect.isgeneratorfunction(handler) else call
 
@@ -129,6 +145,8 @@ def spoken(handler: Callable) -> Callable:
 def _told_to_people() -> Iterator[None]:
     try:
         yield
+    except Cancelled:
+        pass  # the page has already been told, or is closed
     except UserError as error:
         raise gr.Error(str(error), print_exception=False, duration=12) from error
     except gr.Error:

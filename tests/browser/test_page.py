@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from ddpm_app.engine import Engine
-from tests.ui.conftest import engine, url  # noqa: F401 - the same real server
+from ddpm_app.ui import build_app, launch_options
+from tests.ui.conftest import MODEL, engine, url  # noqa: F401 - the same real server
 from tests.ui.test_server import wait_until
 
 pytestmark = pytest.mark.browser
@@ -155,6 +157,64 @@ def test_a_wrong_model_is_told_in_a_sentence_and_the_page_goes_on(page: Page):
     model.fill("tiny-8")
     model.press("Enter")
     expect(page.get_by_text("8 × 8 RGB")).to_be_visible(timeout=PATIENCE)
+
+
+def test_stop_takes_a_waiting_run_out_of_the_queue(browser: Browser, engine: Engine):  # noqa: F811
+    demo = build_app(engine, MODEL).queue(api_open=False, default_concurrency_limit=1)
+    demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    client = Client(demo.local_url, verbose=False)
+    job = client.submit(model=MODEL, num_inference_steps=1000, num_images=64, api_name="/sample")
+    wait_until(lambda: engine.active_runs == 1)
+    page = browser.new_page()
+    page.goto(demo.local_url)
+    expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)
+    with page.expect_response(re.compile("queue/join")):
+        press(page, "Generate")
+    with page.expect_response(re.compile("/cancel")):
+        press(page, "Stop")
+    expect(status(page)).to_contain_text("Nothing runs or waits", timeout=PATIENCE)
+    job.cancel()
+    wait_until(lambda: engine.active_runs == 0)
+    fill(page, "Reverse steps", 2)
+    press(page, "Generate")  # comes after the one that waited
+    expect(status(page)).to_contain_text("visited t = 501, 1", timeout=PATIENCE)
+    page.close()
+    client.close()
+    demo.close()
+
+
+def test_dragging_t_without_a_picture_runs_nothing_until_the_button_is_pressed(page: Page):
+    open_tab(page, "Forward")
+    fill(page, "Diffusion steps t", 400)
+    expect(status(page)).to_contain_text("There is no picture yet", timeout=PATIENCE)
+    press(page, "Add noise")
+    expect(status(page)).to_contain_text("t = 400", timeout=PATIENCE)
+    assert page.locator(".picture img").filter(visible=True).count() == 0
+    fill(page, "Diffusion steps t", 600)
+    expect(status(page)).to_contain_text("t = 600", timeout=PATIENCE)
+
+
+def test_the_settings_of_ddim_and_its_sameness_are_told_where_they_hold(page: Page):
+    open_tab(page, "Stochastic x₀")
+    page.get_by_text("Finer settings").filter(visible=True).click()
+    kept = page.get_by_label("ε follows the clipped x̂₀").filter(visible=True)
+    same = page.locator(".prose").get_by_text("DDIM with eta = 0 draws no noise").filter(visible=True)
+    expect(kept).to_have_count(0)
+    page.get_by_label("Sampler").filter(visible=True).click()
+    page.get_by_role("option", name="DDIM", exact=True).click()
+    expect(kept).to_have_count(1, timeout=PATIENCE)
+    expect(same).to_have_count(0)
+    fill(page, "eta", 0)
+    expect(same).to_have_count(1, timeout=PATIENCE)
+
+
+def test_a_film_hands_its_final_pictures_on(page: Page):
+    open_tab(page, "Progressive")
+    fill(page, "Reverse steps", 4)
+    press(page, "Generate")
+    expect(page.locator(".picks img").filter(visible=True)).to_have_count(4, timeout=PATIENCE)
+    page.get_by_role("tabpanel").filter(visible=True).get_by_role("button", name="Likelihood").click()
+    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -93,6 +93,15 @@ def test_without_json_sample_says_what_it_did(capsys, tmp_path):
     assert capsys.readouterr().out.startswith(f"2 pictures in {tmp_path}")
 
 
+def test_sample_tells_the_timesteps_it_visited_counted_from_1(capsys, tmp_path):
+    wanted = [*NORMAL, "--steps", 5, "--num-images", 1, "--spacing", "trailing", "--out", tmp_path]
+    values = answer(capsys, "sample", *wanted)
+    assert values["visits"] == "t = 1000, 800, …, 200 (5 of 1000, trailing)"
+    assert values["visited"] == [1000, 800, 600, 400, 200]
+    assert main(["sample", *map(str, wanted)]) == 0
+    assert values["visits"] in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -61,9 +61,9 @@ def our_ddpm(chain, i, output=OUTPUT):
     return ddpm(chain, chain.p_mean_variance(output, X_T, torch.tensor([i])), X_T, i, lambda: NOISE)
 
 
-def our_ddim(chain, i, eta=0.0):
+def our_ddim(chain, i, eta=0.0, **options):
     p = chain.p_mean_variance(OUTPUT, X_T, torch.tensor([i]))
-    return ddim(chain, p, X_T, i, lambda: NOISE, eta=eta)
+    return ddim(chain, p, X_T, i, lambda: NOISE, eta=eta, **options)
 
 
 def places(chain):
@@ -227,6 +227,17 @@ def test_ddim_in_diffusers_mixes_a_clipped_x0_hat_with_the_eps_of_the_unclipped_
     mixed = before.sqrt().float() * p.pred_x0 + (1 - before).sqrt().float() * OUTPUT
     torch.testing.assert_close(their_ddim(scheduler, t, clipped=False), mixed, **ROUNDING)
     assert distance(our_ddim(chain, i), mixed) > 0.1
+
+
+@clips
+@predictions
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_without_rederiving_eps_a_ddim_step_is_that_of_diffusers_untold(prediction_type, eta, clip):
+    scheduler = theirs(DDIMScheduler, 50, prediction_type=prediction_type, clip_sample=clip)
+    chain = chain_of(scheduler, prediction_type, clip=clip)
+    for i in places(chain):
+        expected = their_ddim(scheduler, int(chain.timesteps[i]), eta, clipped=False)
+        torch.testing.assert_close(our_ddim(chain, i, eta, rederive_eps=False), expected, **ROUNDING)
 
 
 # tables

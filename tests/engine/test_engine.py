@@ -66,6 +66,20 @@ def test_ddim_with_eta_1_is_ddpm_with_the_small_variance(engine):
     assert levels_apart(large.images, ddpm.images) > 1
 
 
+def test_a_kept_eps_changes_ddim_and_nothing_else(engine):
+    def apart(sampler):
+        both = [last_frame(engine, **TINY, sampler=sampler, rederive_eps=own) for own in (True, False)]
+        return levels_apart(both[0].images, both[1].images)
+
+    assert apart("ddim") > 1
+    assert apart("ddpm") == 0
+
+
+def test_seeds_2_to_the_32_apart_give_the_same_picture(engine):
+    one, other = (last_frame(engine, **TINY, num_images=1, seed=seed) for seed in (7, 7 + 2**32))
+    assert torch.equal(one.images, other.images)
+
+
 def test_the_exact_normal_is_sampled_with_its_mean_and_deviation(engine):
     pixels = last_frame(
         engine, model="exact-normal", sampler="ddpm", num_inference_steps=100, num_images=64

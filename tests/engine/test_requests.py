@@ -150,6 +150,11 @@ def test_shared_noise_is_yes_or_no(value):
     assert "True or False" in refusal(lambda: make(InterpolateRequest, shared_noise=value))
 
 
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_whether_eps_is_rederived_is_yes_or_no(value):
+    assert refusal(lambda: SampleRequest(rederive_eps=value)).startswith("rederive_eps must be True or False")
+
+
 @every_request
 def test_a_request_is_frozen(request_type):
     made = make(request_type)

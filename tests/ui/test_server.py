@@ -1,12 +1,14 @@
 """The served API, through the real client: what a script, and behind the page a visitor, can do."""
 
 import json
+import re
 import struct
 import time
 import zipfile
 import zlib
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -169,6 +171,71 @@ def test_a_picture_carries_its_recipe_as_text(client: Client):
     answer = client.predict(**TINY, num_images=1, seed=9, api_name="/sample")
     text = opened(answer[3]).info["recipe"]
     assert json.loads(text)["sampler"] == "ddim"
+
+
+def test_every_picture_of_a_film_carries_its_recipe(client: Client, engine: Engine):
+    answer = client.predict(**TINY, num_images=2, seed=5, api_name="/progressive")
+    _, live, x0_hat, x_t, _, _, animation, gallery, _, archive = answer
+    fields = SampleRequest.__dataclass_fields__
+    for file in (live, x0_hat, x_t, animation):
+        recipe = read_recipe(path(file))
+        assert recipe["procedure"] == "progressive"
+        again = SampleRequest(**{name: value for name, value in recipe.items() if name in fields})
+        assert again == SampleRequest(**TINY, num_images=2, seed=5)
+    assert read_recipe(path(x0_hat))["t"] == [667, 334, 1]
+    pictures = gallery["value"] if isinstance(gallery, dict) else gallery
+    assert [read_recipe(each["image"])["seed"] for each in pictures] == [5, 6]
+    with zipfile.ZipFile(path(archive)) as pack:
+        assert pack.namelist() == ["sheet.png", "00000.png", "00001.png", "x0-hat.png", "x_t.png"]
+
+
+@pytest.mark.parametrize("name", ENDPOINTS[:4])
+def test_the_closing_line_tells_the_visited_timesteps(client: Client, name: str):
+    line, *_ = client.predict(**TINY, timestep_spacing="trailing", num_images=2, api_name=name)
+    assert re.search(r"visited t = \d+, \d+(, \d+)* \(\d of 1000, trailing\)", status(line))
+
+
+@pytest.mark.parametrize(("eta", "same"), [(0, True), (1, False)])
+def test_continuations_without_noise_are_said_to_be_the_same(client: Client, eta: float, same: bool):
+    line, *_ = client.predict(**TINY, sampler="ddim", eta=eta, num_images=2, api_name="/stochastic")
+    assert ("the same picture" in status(line)) == same
+
+
+def test_forward_leaves_the_picture_given_to_it_alone(client: Client):
+    returns = client.view_api(return_format="dict")["named_endpoints"]["/forward"]["returns"]
+    assert len(returns) == 3
+
+
+NUMBERS = {
+    "/sample": ("num_images", "num_inference_steps", "eta", "seed"),
+    "/progressive": ("num_images", "num_inference_steps", "eta", "seed"),
+    "/stochastic": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
+    "/interpolate": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
+    "/forward": ("diffusion_steps", "seed"),
+    "/likelihood": ("num_terms", "seed"),
+}
+
+
+def answer_to(url: str, name: str, body: str) -> str:
+    """What the server says to JSON as it stands, which a client of ours would refuse to write."""
+    asked = httpx.post(f"{url}gradio_api/call/v2{name}", content=body).json()
+    return httpx.get(f"{url}gradio_api/call/v2{name}/{asked['event_id']}", timeout=60).text
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [*((name, field) for name, fields in NUMBERS.items() for field in fields)]
+)
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_what_is_no_finite_number_gets_its_sentence(url: str, name: str, field: str, value: str):
+    said = answer_to(url, name, f'{{"model": "{MODEL}", "{field}": {value}}}')
+    sentence = rf"{field} must be a (whole )?number in|Value -?inf is (less|greater) than m\w+ value"
+    assert re.search(f"event: error\ndata: .*({sentence}) .*", said), said
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e400"])
+def test_neither_is_the_seed_of_the_other_end(url: str, value: str):
+    body = f'{{"model": "{MODEL}", "kind": "sphere", "other_seed": {value}}}'
+    assert "other_seed must be a whole number in" in answer_to(url, "/interpolate", body)
 
 
 def wait_until(true, seconds: float = 20) -> None:

@@ -20,7 +20,7 @@ def test_stop_ends_only_this_visitors_run_in_this_tab():
         sessions.run(visitor("b"), "sample") as other_visitor,
     ):
         sessions.stop(visitor("a"), "sample")
-        assert (mine.cancelled, other_tab.cancelled, other_visitor.cancelled) == (True, False, False)
+        assert [run.token.cancelled for run in (mine, other_tab, other_visitor)] == [True, False, False]
 
 
 def test_leaving_the_page_ends_every_run_of_the_visitor():
@@ -31,24 +31,40 @@ def test_leaving_the_page_ends_every_run_of_the_visitor():
         sessions.run(visitor("b"), "sample") as other,
     ):
         sessions.leave(visitor("a"))
-        assert (one.cancelled, two.cancelled, other.cancelled) == (True, True, False)
+        assert [run.token.cancelled for run in (one, two, other)] == [True, True, False]
 
 
 def test_several_runs_of_one_visitor_in_one_tab_go_on_side_by_side_and_stop_together():
     sessions = Sessions()
     with sessions.run(visitor("a"), "sample") as first, sessions.run(visitor("a"), "sample") as second:
-        assert not first.cancelled
+        assert not first.token.cancelled
         sessions.stop(visitor("a"), "sample")
-        assert first.cancelled
-        assert second.cancelled
+        assert first.token.cancelled
+        assert second.token.cancelled
 
 
-def test_being_stopped_is_no_error_and_a_finished_run_leaves_nothing_to_stop():
-    sessions = Sessions()
-    with sessions.run(visitor("a"), "sample") as token:
+def test_a_stopped_handler_ends_without_an_error():
+    @spoken
+    def stopped():
+        yield 1
         raise Cancelled
-    sessions.stop(visitor("a"), "sample")
-    assert not token.cancelled
+
+    assert list(stopped()) == [1]
+
+
+def test_a_finished_run_leaves_nothing_to_stop():
+    sessions = Sessions()
+    with pytest.raises(KeyError), sessions.run(visitor("a"), "sample") as run:
+        raise KeyError
+    assert "Nothing runs" in sessions.stop(visitor("a"), "sample")
+    assert not run.token.cancelled
+
+
+def test_stop_says_how_far_the_run_had_come():
+    sessions = Sessions()
+    with sessions.run(visitor("a"), "sample") as run:
+        run.clock.due(3, 10)
+        assert "Stopped after step 3 of 10" in sessions.stop(visitor("a"), "sample")
 
 
 def test_a_user_error_is_spoken_and_a_bug_goes_to_the_log(caplog: pytest.LogCaptureFixture):

@@ -4,19 +4,32 @@ __all__ = ["build"]
 
 import gradio as gr
 import pandas as pd
+from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest
-from ddpm_app.pictures import sheet, to_picture
-from ddpm_app.ui.controls import Shared, examples, explain, offer_examples, own_or_given, picture_input
-from ddpm_app.ui.results import crisp, status_line
+from ddpm_app.pictures import read_picture, sheet
+from ddpm_app.ui.controls import (
+    SEEDS_ALIKE,
+    Shared,
+    examples,
+    explain,
+    offer_examples,
+    own_or_given,
+    picture_input,
+)
+from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""Noise is added in one stroke: any $x_t$ follows from $x_0$ directly, since sums of normal noise
 are normal. Drag $t$, and compare how four schedules spread the same task over 1000 steps.
 
 $$x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1 - \bar\alpha_t}\,\epsilon$$"""
+NO_PICTURE = (
+    "There is no picture yet: drop one in, take an example, or press the button and the model draws one"
+)
 QUANTITIES = {
     "log10 β": "Variance added, β",
     "ᾱ": "Share of the picture left, ᾱ",
@@ -28,6 +41,16 @@ QUANTITIES = {
 def build(shared: Shared) -> gr.Image:
     """Lays the tab out and wires it; the image is where a picture may be sent."""
 
+    def noised(x_0: Tensor, diffusion_steps: int, schedule: str, seed: int) -> Update:
+        here = ForwardRequest(picture=x_0, schedule=schedule, diffusion_steps=(0, diffusion_steps), seed=seed)
+        whole = ForwardRequest(picture=x_0, schedule=schedule, seed=seed)
+        chain = sheet(shared.engine.forward(whole), columns=len(whole.diffusion_steps))
+        return {
+            now: picture_file(sheet(shared.engine.forward(here), columns=2), "noised"),
+            strip: picture_file(chain, "chain"),
+            facts: numbers(schedule, here.diffusion_steps[1]),
+        }
+
     @spoken
     def forward(
         model: str,
@@ -36,22 +59,29 @@ def build(shared: Shared) -> gr.Image:
         seed: int,
         request: gr.Request,
         picture: str | None = None,
-    ) -> tuple:
-        """A picture noised to t, the same along the whole chain, the numbers at t, and the picture itself."""
-        shown: tuple = *(gr.skip(),) * 3, picture
-        with shared.sessions.run(request, "forward") as token:
-            (x_0,) = own_or_given(shared, model, [picture], seed, token)
-            here = ForwardRequest(
-                picture=x_0, schedule=schedule, diffusion_steps=(0, diffusion_steps), seed=seed
-            )
-            whole = ForwardRequest(picture=x_0, schedule=schedule, seed=seed)
-            shown = (
-                sheet(shared.engine.forward(here), columns=2),
-                sheet(shared.engine.forward(whole), columns=len(whole.diffusion_steps)),
-                numbers(schedule, here.diffusion_steps[1]),
-                picture or to_picture(x_0),
-            )
-        return shown
+    ) -> Update:
+        """A picture noised to t, the same along the whole chain, and the numbers at t."""
+        with shared.sessions.run(request, "forward") as run:
+            (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
+        return noised(x_0, diffusion_steps, schedule, seed) | {drawn: None if picture else (model, x_0)}
+
+    @spoken
+    def follow(
+        model: str,
+        diffusion_steps: int,
+        schedule: str,
+        seed: int,
+        picture: str | None,
+        earlier: tuple[str, Tensor] | None,
+    ) -> Update:
+        """The same for a control that moved, which never draws a picture by itself."""
+        if picture:
+            x_0 = read_picture(picture, shared.engine.model(model).image_shape)
+        elif earlier and earlier[0] == model:
+            x_0 = earlier[1]
+        else:
+            return {facts: bar(NO_PICTURE, 0)}
+        return noised(x_0, diffusion_steps, schedule, seed)
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
@@ -61,7 +91,7 @@ def build(shared: Shared) -> gr.Image:
             offer_examples(shared, picture)
             steps = gr.Slider(0, 1000, value=250, step=1, label="Diffusion steps t")
             schedule = gr.Dropdown(list(SCHEDULES), value="linear", label="Schedule")
-            seed = gr.Number(7, label="Seed of the noise", minimum=0)
+            seed = gr.Number(7, label="Seed of the noise", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
             facts = status_line(bar("Press the button or drag t", 0))
             now = crisp("x₀ and x_t", small=True)
@@ -77,12 +107,20 @@ def build(shared: Shared) -> gr.Image:
                         height=240,
                         min_width=260,
                     )
-    inputs, outputs = [shared.model, steps, schedule, seed, picture], [now, strip, facts, picture]
-    start.click(forward, inputs, outputs, api_name="forward", show_progress="hidden", concurrency_id="device")
+    drawn = gr.State()  # the model's own picture, and whose it is
+    inputs, outputs = [shared.model, steps, schedule, seed, picture], [now, strip, facts]
+    start.click(
+        forward,
+        inputs,
+        [*outputs, drawn],
+        api_name="forward",
+        show_progress="hidden",
+        concurrency_id="device",
+    )
     for moved in (steps, schedule):
         moved.change(
-            forward,
-            inputs,
+            follow,
+            [*inputs, drawn],
             outputs,
             trigger_mode="always_last",
             show_progress="hidden",

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import gradio as gr
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ddpm_app.engine import InterpolateRequest, SampleRequest, SlerpRequest
+from ddpm_app.engine import InterpolateRequest, SampleRequest, SlerpRequest, visits
 from ddpm_app.pictures import save_animation, sheet, to_picture
 from ddpm_app.ui.controls import (
+    SEEDS_ALIKE,
     Shared,
     chain_controls,
     examples,
@@ -19,11 +21,13 @@ from ddpm_app.ui.controls import (
     offer_examples,
     own_or_given,
     picture_input,
+    requested,
     run_buttons,
     spans_chain,
 )
-from ddpm_app.ui.results import Results, finished, new_folder, note, preview, results
-from ddpm_app.ui.sessions import Clock, bar, spoken
+from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.results import LOADING, Results, Update, results
+from ddpm_app.ui.sessions import spoken
 
 ABOUT = r"""Both pictures are noised to the same $t$, mixed there and denoised: the more noise, the freer the
 model is to invent what lies between. Zero steps is a plain mix
@@ -60,68 +64,47 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         request: gr.Request,
         picture_a: str | None = None,
         picture_b: str | None = None,
-    ) -> Iterator[tuple]:
+        rederive_eps: bool = True,
+    ) -> Iterator[Update]:
         """Walks from one picture to another; an empty one is drawn by the model itself."""
-        clock = Clock()
-        plain = SampleRequest(
-            model=model,
-            sampler=sampler,
-            num_inference_steps=num_inference_steps,
-            eta=eta,
-            variance_type=variance_type,
-            timestep_spacing=timestep_spacing,
-            num_images=num_images,
-            seed=seed,
-            precision=precision,
-        )
-        settings = plain.recipe()
-        with shared.sessions.run(request, "interpolate") as token:
-            yield *note(bar("Loading the model", 0)), gr.skip()
-            num_train_timesteps = len(shared.engine.model(model, precision).diffusion)
-            clock.start()
+        plain = requested(SampleRequest, locals())
+        with shared.sessions.run(request, "interpolate") as run:
+            yield {shown.status: LOADING}
+            loaded = shared.engine.model(model, precision)
+            run.clock.start()
             ends = None
             rows: dict[str, SampleRequest]  # by what their captions begin with
             if kind == SPHERE:
-                on_the_sphere = {"sampler": "ddim", "eta": plain.eta if sampler == "ddim" else 0.0}
-                rows = {"": SlerpRequest(**settings | on_the_sphere, other_seed=other_seed)}
+                rows = {"": on_the_sphere(plain, other_seed)}
             else:
-                ends = own_or_given(shared, model, [picture_a, picture_b], seed, token)
-                one = InterpolateRequest(
-                    **settings,
-                    diffusion_steps=diffusion_steps,
-                    shared_noise=shared_noise,
-                    picture_a=ends[0],
-                    picture_b=ends[1],
-                )
-                rows = grid_rows(one, num_train_timesteps) if kind == GRID else {"": one}
+                ends = own_or_given(shared, model, [picture_a, picture_b], seed, run.token)
+                one = requested(InterpolateRequest, locals(), picture_a=ends[0], picture_b=ends[1])
+                rows = grid_rows(one, len(loaded.diffusion)) if kind == GRID else {"": one}
             done: list[Tensor] = []
             for place, row in enumerate(rows.values()):
-                for frame in shared.engine.run(row, token):
-                    if clock.due(place + frame.step / frame.num_steps, len(rows)):
+                for frame in shared.engine.run(row, run.token):
+                    if run.clock.due(place + frame.step / frame.num_steps, len(rows)):
                         where = f"row {place + 1} of {len(rows)}, step {frame.step} of {frame.num_steps}"
-                        yield *preview(clock.line(where), strip([*done, frame.images], ends)), gr.skip()
+                        yield shown.preview(run.clock.line(where), strip([*done, frame.images], ends))
                 done.append(frame.images)
-        if token.cancelled:
-            yield *note(clock.stopped()), gr.skip()
-            return
+        first = next(iter(rows.values()))
         weights = torch.linspace(0, 1, plain.num_images).tolist()
         captions = [f"{row}λ {weight:.2f}" for row in rows for weight in weights]
-        pictures = [to_picture(image) for image in done[len(done) // 2]]
-        animation = save_animation(pictures + pictures[-2:0:-1], new_folder() / "interpolation.gif", 120, 256)
-        shown = finished(
-            clock.finished("Interpolated"),
+        visited = f"{'the top row ' if kind == GRID else ''}visited {visits(first, loaded)}"
+        shown_at_end = shown.finished(
+            run.clock.finished("Interpolated", visited),
             strip(done, ends),
             torch.cat(done),
             captions,
             list(rows.values()),
         )
-        yield *shown, gr.DownloadButton(value=str(animation), interactive=True)
+        yield shown_at_end | {animation: there_and_back(done, list(rows.values()))}
 
     start_pictures = [*examples(shared), None, None][:2]
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
-            start = run_buttons(shared, "interpolate", "Interpolate")
+            buttons = run_buttons("Interpolate")
             kind = gr.Radio(KINDS, value=STRIP, label="Show")
             with gr.Column() as of_pictures:
                 with gr.Row():
@@ -130,7 +113,9 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
                 offer_examples(shared, picture_a, picture_b)
                 steps = spans_chain(shared, gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t"))
                 shared_noise = gr.Checkbox(True, label="The same noise on both")
-            other_seed = gr.Number(8, label="Seed of the other end", minimum=0, visible=False)
+            other_seed = gr.Number(
+                8, label="Seed of the other end", info=SEEDS_ALIKE, minimum=0, visible=False
+            )
             num_images = gr.Slider(2, 21, value=11, step=1, label="Values of λ")
             chain = chain_controls(shared, "ddim", 50)
         with gr.Column(scale=2, min_width=300):
@@ -143,25 +128,17 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         queue=False,
         api_visibility="private",
     )
-    start.click(
-        interpolate,
-        [
-            shared.model,
-            kind,
-            steps,
-            num_images,
-            shared_noise,
-            other_seed,
-            *chain.inputs,
-            picture_a,
-            picture_b,
-        ],
-        [*shown.outputs, animation],
-        api_name="interpolate",
-        show_progress="hidden",
-        concurrency_id="device",
-    )
+    own = [shared.model, kind, steps, num_images, shared_noise, other_seed]
+    inputs = [*own, *chain.inputs, picture_a, picture_b, chain.rederive_eps]
+    buttons.wire(shared, "interpolate", interpolate, inputs, [*shown.outputs, animation])
     return shown, picture_a, picture_b
+
+
+def on_the_sphere(plain: SampleRequest, other_seed: int) -> SlerpRequest:
+    """The path between the two seeds, by DDIM; a DDIM's own settings count only where it was chosen."""
+    chosen = plain if plain.sampler == "ddim" else SampleRequest()
+    own = {"sampler": "ddim", "eta": chosen.eta, "rederive_eps": chosen.rederive_eps}
+    return SlerpRequest(**plain.recipe() | own, other_seed=other_seed)
 
 
 def grid_rows(one: InterpolateRequest, num_train_timesteps: int) -> dict[str, SampleRequest]:
@@ -170,7 +147,21 @@ def grid_rows(one: InterpolateRequest, num_train_timesteps: int) -> dict[str, Sa
     return {f"t {row} ": replace(one, diffusion_steps=row) for row in steps}
 
 
-def strip(rows: list[Tensor], ends: list[Tensor] | None):
+def there_and_back(rows: list[Tensor], requests: list[SampleRequest]) -> gr.DownloadButton:
+    """The middle row as an animation to download, with its request's recipe."""
+    middle = len(rows) // 2
+    pictures = [to_picture(image) for image in rows[middle]]
+    file = save_animation(
+        pictures + pictures[-2:0:-1],
+        new_folder() / "interpolation.gif",
+        120,
+        256,
+        recipe=requests[middle].recipe() | {"procedure": "interpolate"},
+    )
+    return gr.DownloadButton(value=str(file), interactive=True)
+
+
+def strip(rows: list[Tensor], ends: list[Tensor] | None) -> Image.Image:
     """The rows, each with its two sources at the sides where there are any."""
     if ends is None:
         return sheet(torch.cat(rows), columns=len(rows[0]))

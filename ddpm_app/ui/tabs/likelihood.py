@@ -10,6 +10,7 @@ import pandas as pd
 
 from ddpm_app.engine import LikelihoodReport, LikelihoodRequest
 from ddpm_app.ui.controls import (
+    SEEDS_ALIKE,
     VARIANCES,
     Shared,
     examples,
@@ -19,8 +20,8 @@ from ddpm_app.ui.controls import (
     picture_input,
     run_buttons,
 )
-from ddpm_app.ui.results import status_line
-from ddpm_app.ui.sessions import Clock, bar, spoken
+from ddpm_app.ui.results import LOADING, Update, status_line
+from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""How many bits would this picture cost if the model had to send it? The bound adds up what each
 reverse step still has to tell; most of it is detail too fine to see.
@@ -39,48 +40,39 @@ def build(shared: Shared) -> gr.Image:
         seed: int,
         request: gr.Request,
         picture: str | None = None,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Update]:
         """Measures the bound's terms one by one; the table and the curve grow while it works."""
-        clock = Clock()
-        with shared.sessions.run(request, "likelihood") as token:
-            yield bar("Loading the model", 0), gr.skip(), gr.skip()
+        with shared.sessions.run(request, "likelihood") as run:
+            yield {status: LOADING}
             shared.engine.model(model)
-            clock.start()
-            (x_0,) = own_or_given(shared, model, [picture], seed, token)
+            run.clock.start()
+            (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
             wanted = LikelihoodRequest(
                 model=model, picture=x_0, num_terms=num_terms, variance_type=variance_type, seed=seed
             )
-            for report in shared.engine.likelihood(wanted, token):
-                if clock.due(report.step, report.num_steps):
-                    yield clock.line(), table(report), curve(report)
-        if token.cancelled:
-            yield clock.stopped(), gr.skip(), gr.skip()
-            return
-        yield clock.finished(f"{report.bits_per_dim:.3f} bits/dim"), table(report), curve(report)
+            for report in shared.engine.likelihood(wanted, run.token):
+                if run.clock.due(report.step, report.num_steps):
+                    yield {status: run.clock.line(), terms: table(report), plot: curve(report)}
+        done = run.clock.finished(f"{report.bits_per_dim:.3f} bits/dim")
+        yield {status: done, terms: table(report), plot: curve(report)}
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
-            start = run_buttons(shared, "likelihood", "Measure")
+            buttons = run_buttons("Measure")
             picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
             offer_examples(shared, picture)
             num_terms = gr.Slider(2, 1000, value=50, step=1, label="Timesteps measured")
             variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance")
-            seed = gr.Number(7, label="Seed", minimum=0)
+            seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Measure: the bound and its terms appear here", 0))
             terms = gr.Dataframe(headers=["part", "bits/dim"], label="The bound", interactive=False)
             plot = gr.LinePlot(
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300
             )
-    start.click(
-        likelihood,
-        [shared.model, num_terms, variance, seed, picture],
-        [status, terms, plot],
-        api_name="likelihood",
-        show_progress="hidden",
-        concurrency_id="device",
-    )
+    inputs = [shared.model, num_terms, variance, seed, picture]
+    buttons.wire(shared, "likelihood", likelihood, inputs, [status, terms, plot])
     return picture
 
 

@@ -4,6 +4,7 @@ __all__ = ["build"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 import pandas as pd
@@ -11,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_app.engine import Frame, SampleRequest
+from ddpm_app.engine import Frame, SampleRequest, visits
 from ddpm_app.pictures import save_animation, sheet
-from ddpm_app.ui.controls import Shared, chain_controls, explain, run_buttons
-from ddpm_app.ui.results import crisp, new_folder, status_line
-from ddpm_app.ui.sessions import Clock, bar, spoken
+from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
+from ddpm_app.ui.files import new_folder, picture_file
+from ddpm_app.ui.results import LOADING, Results, Update, crisp, results
+from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""At every step the network already guesses the finished picture, $\hat x_0$. Large shapes appear
 first and details last: drag through the steps and see when each is settled.
@@ -28,20 +30,42 @@ MAX_FRAME_BYTES = 32_000_000
 
 @dataclass(frozen=True)
 class Film:
-    """Stored frames of one run: timesteps left (K,), x_t and x0-hat uint8 (K, B, C, H, W)."""
+    """Stored frames of one run: timesteps left (K,), x_t and x0-hat uint8 (K, B, C, H, W), and its recipe."""
 
     t: tuple[int, ...]
     x_t: Tensor
     pred_x0: Tensor
+    recipe: dict[str, Any]
+
+    @classmethod
+    def of(cls, frames: list[Frame], request: SampleRequest) -> "Film":
+        """The stored frames of this request's run."""
+        return cls(
+            tuple(frame.t for frame in frames),
+            torch.stack([frame.images for frame in frames]),
+            torch.stack([frame.pred_x0_images for frame in frames]),
+            request.recipe() | {"procedure": "progressive"},
+        )
 
     def picture(self, place: int) -> Image.Image:
         """x after one stored step above the x0-hat that led to it."""
         return pair(self.x_t[place], self.pred_x0[place])
 
-    def strip(self, frames: Tensor) -> Image.Image:
-        """One row an image, time from left to right."""
+    def frame_file(self, place: int) -> str:
+        """The same as a file that says after which t."""
+        return picture_file(self.picture(place), "frame", self.recipe | {"t": self.t[place] + 1})
+
+    def strip_file(self, name: str, frames: Tensor) -> str:
+        """A file with one row an image, time from left to right, that says after which t."""
         places = torch.linspace(0, len(self.t) - 1, min(STRIP_FRAMES, len(self.t))).round().long()
-        return sheet(frames[places].transpose(0, 1).flatten(0, 1), columns=len(places))
+        picture = sheet(frames[places].transpose(0, 1).flatten(0, 1), columns=len(places))
+        t = [self.t[place] + 1 for place in places.tolist()]
+        return picture_file(picture, name, self.recipe | {"shown": name, "t": t})
+
+    def animation_file(self) -> str:
+        """Every stored frame as a GIF."""
+        frames = [self.picture(place) for place in range(len(self.t))]
+        return str(save_animation(frames, new_folder() / "progressive.gif", recipe=self.recipe))
 
     def errors(self) -> pd.DataFrame:
         """RMSE of x0-hat against the final image on the scale 0..255, for each image and stored timestep."""
@@ -55,7 +79,7 @@ class Film:
         return pd.DataFrame(rows)
 
 
-def build(shared: Shared) -> None:
+def build(shared: Shared) -> Results:
     """Lays the tab out and wires it."""
 
     @spoken
@@ -69,69 +93,66 @@ def build(shared: Shared) -> None:
         seed: int,
         timestep_spacing: str,
         precision: str,
+        rederive_eps: bool,
         request: gr.Request,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Update]:
         """Draws images and keeps the way there: strips of x0-hat and x_t, their error, an animation."""
-        wanted = SampleRequest(
-            model=model,
-            sampler=sampler,
-            num_inference_steps=num_inference_steps,
-            eta=eta,
-            variance_type=variance_type,
-            timestep_spacing=timestep_spacing,
-            num_images=num_images,
-            seed=seed,
-            precision=precision,
-        )
-        clock, stored = Clock(), []
-        skip = (gr.skip(),) * 6
-        with shared.sessions.run(request, "progressive") as token:
-            yield bar("Loading the model", 0), gr.skip(), *skip
-            shared.engine.model(model, precision)
-            clock.start()
-            for frame in shared.engine.run(wanted, token):
+        wanted = requested(SampleRequest, locals())
+        stored = []
+        with shared.sessions.run(request, "progressive") as run:
+            yield {shown.status: LOADING}
+            loaded = shared.engine.model(model, precision)
+            run.clock.start()
+            for frame in shared.engine.run(wanted, run.token):
                 if kept(frame):
                     stored.append(frame)
-                if clock.due(frame.step, frame.num_steps):
-                    yield clock.line(), pair(frame.images, frame.pred_x0_images), *skip
-        if token.cancelled:
-            yield clock.stopped(), gr.skip(), *skip
-            return
-        film = Film(
-            tuple(frame.t for frame in stored),
-            torch.stack([frame.images for frame in stored]),
-            torch.stack([frame.pred_x0_images for frame in stored]),
+                if run.clock.due(frame.step, frame.num_steps):
+                    yield shown.preview(run.clock.line(), pair(frame.images, frame.pred_x0_images))
+        made = Film.of(stored, wanted)
+        last = len(stored) - 1
+        strips = [made.strip_file("x0-hat", made.pred_x0), made.strip_file("x_t", made.x_t)]
+        done = run.clock.finished(
+            f"{wanted.num_images} pictures, {len(stored)} frames kept", f"visited {visits(wanted, loaded)}"
         )
-        last = len(film.t) - 1
-        animation = save_animation(
-            [film.picture(place) for place in range(len(film.t))], new_folder() / "progressive.gif"
-        )
-        yield (
-            clock.finished(f"{wanted.num_images} pictures, {len(film.t)} frames kept"),
-            film.picture(last),
-            film.strip(film.pred_x0),
-            film.strip(film.x_t),
-            film.errors(),
-            gr.Slider(maximum=last, value=last, interactive=last > 0, label=scrub_label(film, last)),
-            gr.DownloadButton(value=str(animation), interactive=True),
-            film,
-        )
+        yield shown.finished(
+            done,
+            made.picture(last),
+            frame.images,
+            [f"seed {own}" for own in wanted.seeds],
+            [wanted],
+            procedure="progressive",
+            others=strips,
+        ) | {
+            strip_x0: strips[0],
+            strip_x_t: strips[1],
+            errors: made.errors(),
+            scrubber: gr.Slider(
+                maximum=last, value=last, interactive=last > 0, label=scrub_label(made, last)
+            ),
+            animation: gr.DownloadButton(value=made.animation_file(), interactive=True),
+            film: made,
+        }
 
     def scrub(place: int, film: Film | None) -> tuple:
         if film is None or not 0 <= place < len(film.t):
             return gr.skip(), gr.skip()
-        return film.picture(int(place)), gr.Slider(label=scrub_label(film, int(place)))
+        return film.frame_file(int(place)), gr.Slider(label=scrub_label(film, int(place)))
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
-            start = run_buttons(shared, "progressive", "Generate")
+            buttons = run_buttons("Generate")
             num_images = gr.Slider(1, 8, value=4, step=1, label="Images")
             chain = chain_controls(shared, "ddpm", 200)
         with gr.Column(scale=2, min_width=300):
-            status = status_line(bar("Press Generate: the whole way from noise to picture is kept here", 0))
-            live = crisp("x after the step above, the x̂₀ that led to it below")
-            scrubber = gr.Slider(0, 1, value=0, step=1, label="Drag through the steps", interactive=False)
+            scrubber = gr.Slider(
+                0, 1, value=0, step=1, label="Drag through the steps", interactive=False, render=False
+            )
+            shown = results(
+                "x after the step above, the x̂₀ that led to it below",
+                status=bar("Press Generate: the whole way from noise to picture is kept here", 0),
+                beneath=scrubber,
+            )
             strip_x0 = crisp("x̂₀ over reverse time (figure 6)")
             strip_x_t = crisp("x_t over reverse time")
             errors = gr.LinePlot(
@@ -143,23 +164,33 @@ def build(shared: Shared) -> None:
             )
             animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
             film = gr.State(time_to_live=3600)
-    start.click(
+    buttons.wire(
+        shared,
+        "progressive",
         progressive,
-        [shared.model, num_images, *chain.inputs],
-        [status, live, strip_x0, strip_x_t, errors, scrubber, animation, film],
-        api_name="progressive",
-        show_progress="hidden",
-        concurrency_id="device",
+        [shared.model, num_images, *chain.inputs, chain.rederive_eps],
+        [
+            shown.status,
+            shown.sheet,
+            strip_x0,
+            strip_x_t,
+            errors,
+            scrubber,
+            animation,
+            film,
+            *shown.pickable,
+        ],
     )
     scrubber.input(
         scrub,
         [scrubber, film],
-        [live, scrubber],
+        [shown.sheet, scrubber],
         queue=False,
         show_progress="hidden",
         trigger_mode="always_last",
         api_visibility="private",
     )
+    return shown
 
 
 def kept(frame: Frame) -> bool:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_app.engine import StochasticRequest
+from ddpm_app.engine import Frame, StochasticRequest, visits
 from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.controls import (
     Shared,
@@ -17,16 +17,19 @@ from ddpm_app.ui.controls import (
     explain,
     offer_examples,
     picture_input,
+    requested,
     run_buttons,
     spans_chain,
 )
-from ddpm_app.ui.results import Results, crisp, finished, note, preview, results
-from ddpm_app.ui.sessions import Clock, bar, spoken
+from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.results import LOADING, Results, Update, crisp, results
+from ddpm_app.ui.sessions import spoken
 
 ABOUT = r"""Stop the chain at one $x_t$ and let it finish many times from there with fresh noise: what all
 the pictures share was already decided at $t$. The last tile is the shared $x_t$.
 
 $$x_0^{(k)} \sim p_\theta(x_0 \mid x_t)$$"""
+ALIKE = "DDIM with eta = 0 draws no noise, so all continuations of one x_t are the same picture."
 PAPER_STEPS = (1000, 750, 500, 250)
 
 
@@ -47,61 +50,39 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
         precision: str,
         request: gr.Request,
         picture: str | None = None,
-    ) -> Iterator[tuple]:
+        rederive_eps: bool = True,
+    ) -> Iterator[Update]:
         """Draws many x_0 from one x_t, and shows where they differ."""
-        clock = Clock()
-        with shared.sessions.run(request, "stochastic") as token:
-            yield *note(bar("Loading the model", 0)), gr.skip()
-            image_shape = shared.engine.model(model, precision).image_shape
-            clock.start()
-            wanted = StochasticRequest(
-                model=model,
-                sampler=sampler,
-                num_inference_steps=num_inference_steps,
-                eta=eta,
-                variance_type=variance_type,
-                timestep_spacing=timestep_spacing,
-                num_images=num_images,
-                seed=seed,
-                precision=precision,
-                diffusion_steps=diffusion_steps,
-                picture=None if picture is None else read_picture(picture, image_shape),
-            )
-            for frame in shared.engine.run(wanted, token):
-                if clock.due(frame.step, frame.num_steps):
-                    stage = (
-                        "one chain down to the frozen x_t" if frame.shared is None else "from the frozen x_t"
-                    )
-                    tiles = (
-                        frame.images
-                        if frame.shared is None
-                        else with_shared(frame.images, frame.shared_images)
-                    )
-                    yield (
-                        *preview(
-                            clock.line(f"{stage}, step {frame.step} of {frame.num_steps}"), sheet(tiles)
-                        ),
-                        gr.skip(),
-                    )
-        if token.cancelled:
-            yield *note(clock.stopped()), gr.skip()
-            return
+        with shared.sessions.run(request, "stochastic") as run:
+            yield {shown.status: LOADING}
+            loaded = shared.engine.model(model, precision)
+            run.clock.start()
+            given = None if picture is None else read_picture(picture, loaded.image_shape)
+            wanted = requested(StochasticRequest, locals(), picture=given)
+            for frame in shared.engine.run(wanted, run.token):
+                if run.clock.due(frame.step, frame.num_steps):
+                    yield shown.preview(run.clock.line(stage(frame)), sheet(tiles(frame)))
         captions = [f"x₀ {k + 1}" for k in range(wanted.num_images)]
-        picture_sheet = sheet(with_shared(frame.images, frame.shared_images))
-        done = clock.finished(f"{wanted.num_images} continuations of one x_t at t = {wanted.diffusion_steps}")
-        shown = finished(done, picture_sheet, frame.images, captions, [wanted])
-        yield *shown, spread(frame.images)
+        done = run.clock.finished(
+            f"{wanted.num_images} continuations of one x_t at t = {wanted.diffusion_steps}",
+            f"visited {visits(wanted, loaded)}" + (f". {ALIKE}" if alike(sampler, eta) else ""),
+        )
+        heat = picture_file(spread(frame.images), "spread", wanted.recipe() | {"procedure": "spread"})
+        yield shown.finished(done, sheet(tiles(frame)), frame.images, captions, [wanted], others=[heat]) | {
+            difference: heat
+        }
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
-            start = run_buttons(shared, "stochastic", "Continue")
+            buttons = run_buttons("Continue")
             steps = spans_chain(shared, gr.Slider(1, 1000, value=750, step=1, label="Frozen at t"))
             presets = gr.Radio(list(PAPER_STEPS), value=750, label="As in the paper", elem_classes="presets")
             picture = picture_input("Picture to noise (empty: a chain from noise)")
             offer_examples(shared, picture)
             num_images = gr.Slider(1, 24, value=8, step=1, label="Continuations")
             chain = chain_controls(shared, "ddpm", 100, eta=1.0)
+            warning = gr.Markdown(ALIKE, visible=False)
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(
@@ -111,20 +92,33 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
     steps.input(
         lambda t: t if t in PAPER_STEPS else None, steps, presets, queue=False, api_visibility="private"
     )
-    start.click(
-        stochastic,
-        [shared.model, steps, num_images, *chain.inputs, picture],
-        [*shown.outputs, difference],
-        api_name="stochastic",
-        show_progress="hidden",
-        concurrency_id="device",
-    )
+    for changed in (chain.sampler, chain.eta):
+        changed.change(
+            lambda *chosen: gr.update(visible=alike(*chosen)),
+            [chain.sampler, chain.eta],
+            warning,
+            queue=False,
+            api_visibility="private",
+        )
+    inputs = [shared.model, steps, num_images, *chain.inputs, picture, chain.rederive_eps]
+    buttons.wire(shared, "stochastic", stochastic, inputs, [*shown.outputs, difference])
     return shown, picture
 
 
-def with_shared(images: Tensor, shared: Tensor) -> Tensor:
-    """The images with the shared x_t in the last place, as figure 7 has it."""
-    return torch.cat([images, shared])
+def alike(sampler: str, eta: float) -> bool:
+    """Whether no step draws noise, so that one x_t leads to one x_0."""
+    return sampler == "ddim" and eta == 0
+
+
+def stage(frame: Frame) -> str:
+    """Where the run stands, above the frozen x_t or below it."""
+    part = "one chain down to the frozen x_t" if frame.shared is None else "from the frozen x_t"
+    return f"{part}, step {frame.step} of {frame.num_steps}"
+
+
+def tiles(frame: Frame) -> Tensor:
+    """The images, with the shared x_t in the last place once there is one, as figure 7 has it."""
+    return frame.images if frame.shared is None else torch.cat([frame.images, frame.shared_images])
 
 
 def spread(images: Tensor) -> Image.Image:

@@ -125,8 +125,8 @@ def push_form(shared: Shared, run: gr.Dropdown) -> None:
     def publish(name: str, repository: str, token: str, private: bool) -> tuple[str, str]:
         from ddpm_app.models.publish import push
 
-        if not name:
-            raise UserError("there is no run to publish; start one first")
+        if name not in runs.names(shared.engine.checkpoints):
+            raise UserError("there is no such run to publish; choose one of the list")
         address = push(
             shared.engine.checkpoints / name, repository.strip(), token=token or None, private=private
         )

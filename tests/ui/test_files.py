@@ -1,0 +1,84 @@
+"""Our temporary files: all in one place, and gone by age."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+from gradio.utils import get_upload_folder
+from gradio_client import Client
+from PIL import Image
+
+from ddpm_app.pictures import read_recipe
+from ddpm_app.ui import files
+from ddpm_app.ui.files import new_folder, picture_file, sweep, sweeping
+from tests.ui.conftest import MODEL
+
+PICTURE = Image.new("L", (2, 2))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Gradio's cache, with a component's initial value in it."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "0123").mkdir()
+    PICTURE.save(tmp_path / "0123" / "initial.png")
+    return tmp_path
+
+
+def aged(file: str, seconds: float) -> Path:
+    """The file and its folder, as if made so long ago."""
+    for each in (Path(file), Path(file).parent):
+        os.utime(each, (time.time() - seconds,) * 2)
+    return Path(file)
+
+
+def test_a_picture_lies_in_gradios_cache_with_its_recipe(cache: Path):
+    file = Path(picture_file(PICTURE, "frame", {"seed": 3}))
+    assert cache in file.parents
+    assert file.name == "frame.png"
+    assert read_recipe(file) == {"seed": 3}
+
+
+def test_only_our_files_beyond_the_age_are_deleted(cache: Path):
+    old, young = aged(picture_file(PICTURE, "a"), 7200), aged(picture_file(PICTURE, "a"), 1800)
+    initial = aged(str(cache / "0123" / "initial.png"), 7200)
+    fresh = new_folder()
+    sweep(3600)
+    assert not old.parent.exists()
+    assert young.exists()
+    assert initial.exists()
+    assert fresh.exists()
+
+
+def test_nothing_to_delete_is_no_error(cache: Path):
+    sweep(0)
+
+
+def test_the_server_sweeps_as_long_as_it_runs(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "CACHE_SECONDS", (0.01, 3600))
+
+    async def served() -> None:
+        async with sweeping(None):
+            late = aged(picture_file(PICTURE, "a"), 7200)
+            while late.exists():
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(served(), 20))
+
+
+def test_whatever_a_run_shows_is_among_our_files(client: Client):
+    def others() -> set[Path]:
+        cache = Path(get_upload_folder())
+        return {
+            file for file in cache.rglob("*") if cache / "ddpm_app" not in file.parents and file.is_file()
+        }
+
+    before = others()
+    for name in ("/sample", "/progressive", "/stochastic", "/interpolate"):
+        job = client.submit(model=MODEL, num_inference_steps=3, num_images=2, api_name=name)
+        job.result()
+    client.predict(model=MODEL, api_name="/forward")
+    assert list(Path(get_upload_folder(), "ddpm_app").rglob("preview.png"))
+    assert others() == before
