@@ -181,6 +181,16 @@ def test_only_the_guilty_get_the_error_of_a_shared_pass(visitors):
     assert visitors.waiting == 0
 
 
+def test_a_guilty_call_drags_nobody_into_a_second_failing_pass(visitors, images_per_pass):
+    images_per_pass(2)
+    network = Network(failing_at(13))
+    with visitors.together():
+        answers = [visitors.ask(network, [k, k]) for k in (13, 1, 2)]
+    assert isinstance(answers[0].exception(timeout=60), ArithmeticError)
+    assert [got(answers[k]).tolist() for k in (1, 2)] == [right([k, k]).tolist() for k in (1, 2)]
+    assert network.passes == [[13, 1], [2, 2], [13, 13], [1, 1]]
+
+
 def test_a_failing_model_leaves_another_models_calls_alone(visitors):
     network = Network()
     with visitors.together():
