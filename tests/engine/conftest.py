@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from ddpm_app.engine import Engine
+from ddpm_app.engine.batching import PIXELS_PER_PASS
 from ddpm_app.models import load_model
 
 
@@ -38,3 +39,9 @@ def watch(monkeypatch):
         monkeypatch.setattr("ddpm_app.engine.engine.load_model", watched)
 
     return install
+
+
+@pytest.fixture
+def images_per_pass(monkeypatch):
+    """images_per_pass(5): no pass takes more images of 2 x 2 pixels."""
+    return lambda bound: monkeypatch.setitem(PIXELS_PER_PASS, "cpu", 4 * bound)
