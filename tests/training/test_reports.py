@@ -1,4 +1,3 @@
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,15 +16,10 @@ from ddpm_app.training.data import load_images
 from ddpm_app.training.network import build_unet
 from ddpm_app.training.reports import LOG, begin_log, held_out_loss, log, save_samples
 from tests.doubles import refusal
-from tests.training.runs import assert_same_weights, picture, save_pictures, state_of
+from tests.training.runs import assert_same_weights, logged, picture, save_pictures, state_of
 
 DIFFUSION = GaussianDiffusion(linear_betas(1000))
 PIXELS = torch.stack([picture(seed) for seed in range(5)])
-
-
-def logged(out):
-    """The lines of a run's log."""
-    return [json.loads(line) for line in Path(out, LOG).read_text().splitlines()]
 
 
 def at(step):
