@@ -31,7 +31,7 @@ TINY = {
     "image_size": 8,
     "block_out_channels": (32,),
     "attention_resolutions": (),
-    "num_train_timesteps": 20,
+    "num_train_timesteps": 8,
     "num_steps": 4,
     "batch_size": 4,
     "learning_rate": 1e-3,

@@ -82,7 +82,7 @@ def test_sheets_of_samples_are_kept_for_each_step_with_a_readable_recipe(config)
     assert Path(config.out, "samples.png").read_bytes() == sheets[-1].read_bytes()
     assert [read_recipe(file)["training_steps"] for file in sheets] == [3, 4]
     recipe = read_recipe(Path(config.out, "samples.png"))
-    assert (recipe["sampler"], recipe["num_inference_steps"], recipe["seed"]) == ("ddim", 20, 0)
+    assert (recipe["sampler"], recipe["num_inference_steps"], recipe["seed"]) == ("ddim", 8, 0)
     with Image.open(sheets[0]) as sheet:
         assert sheet.size == (4 * 8 + 3, 4 * 8 + 3)
 
@@ -126,7 +126,7 @@ def test_the_held_out_loss_told_is_that_of_the_averaged_weights(config, tmp_path
         parameter.data = average
     pixels, _ = load_images(config.held_out, 8, 3)
     given = held_out_loss(
-        GaussianDiffusion(linear_betas(20), variance_type=config.variance_type),
+        GaussianDiffusion(linear_betas(8), variance_type=config.variance_type),
         lambda x_t, t: unet(x_t, t).sample,
         pixels,
     )
