@@ -5,6 +5,7 @@ at once.
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
 import resource
@@ -24,12 +25,13 @@ from ddpm_app.commands import main
 from ddpm_app.pictures import to_picture
 from ddpm_app.training import TrainingConfig
 from ddpm_app.training.checkpoints import STATE
+from ddpm_app.training.reports import LOG
 
 TINY = {
     "image_size": 8,
     "block_out_channels": (32,),
     "attention_resolutions": (),
-    "num_train_timesteps": 20,
+    "num_train_timesteps": 8,
     "num_steps": 4,
     "batch_size": 4,
     "learning_rate": 1e-3,
@@ -78,6 +80,12 @@ def assert_same_weights(a: str | Path, b: str | Path) -> None:
     assert len(pairs) > 50
     assert all(torch.equal(one, other) for one, other in pairs)
     assert state_of(a)["step"] == state_of(b)["step"]
+
+
+def logged(out: str | Path) -> list[dict[str, Any]]:
+    """The lines of the log of a run, none before it has one."""
+    file = Path(out, LOG)
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def flags(config: TrainingConfig) -> list[str]:

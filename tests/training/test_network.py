@@ -49,7 +49,7 @@ def test_a_run_begins_with_the_weights_of_the_model_named(config, given):
 
 def test_a_variance_that_the_model_lacks_begins_at_zero(config, given):
     unet = build_unet(replace(config, init_from=given, **LEARNING)).eval()
-    x_t, t = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 19])
+    x_t, t = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 7])
     with torch.inference_mode():
         prediction, variance = unet(x_t, t).sample.chunk(2, dim=1)
         wanted = read_network(given).eval()(x_t, t).sample

@@ -1,6 +1,5 @@
 """Several processes, each with its share of a batch, against one; and signals to a program of its own."""
 
-import json
 import os
 import signal
 import socket
@@ -15,8 +14,7 @@ import torch
 
 from ddpm_app.training import train
 from ddpm_app.training.checkpoints import STATE
-from ddpm_app.training.reports import LOG
-from tests.training.runs import assert_same_weights, flags, start, state_of, wait_until
+from tests.training.runs import assert_same_weights, flags, logged, start, state_of, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,14 +37,9 @@ def start_ranks(config, said):
     return [start(config, said, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
 
 
-def steps_logged(out):
-    file = Path(out, LOG)
-    return len(file.read_text().splitlines()) if file.exists() else 0
-
-
 def assert_nearly_the_same(a, b):
     """The runs in both folders told the same losses and stand at nearly the same weights."""
-    one, other = ([json.loads(line) for line in Path(out, LOG).read_text().splitlines()] for out in (a, b))
+    one, other = logged(a), logged(b)
     assert [line["step"] for line in one] == [line["step"] for line in other]
     assert [line["loss"] for line in one] == pytest.approx([line["loss"] for line in other], rel=1e-5)
     one, other = state_of(a), state_of(b)
@@ -105,7 +98,7 @@ def test_a_run_that_accelerate_launched_ends_saved_by_a_signal_to_any_of_its_pro
     )
     with launcher:
         try:
-            wait_until(lambda: steps_logged(together.out) >= 2 or launcher.poll() is not None, 200)
+            wait_until(lambda: len(logged(together.out)) >= 2 or launcher.poll() is not None, 200)
             for process in psutil.Process(launcher.pid).children():
                 if process.environ().get("RANK") == "1":
                     process.send_signal(signal.SIGTERM)
@@ -116,7 +109,7 @@ def test_a_run_that_accelerate_launched_ends_saved_by_a_signal_to_any_of_its_pro
     stopped = state_of(together.out)["step"]
     assert f"stopped after step {stopped}, the same command resumes" in said
     alone = replace(together, out=str(tmp_path / "alone"))
-    list(train(alone, stopping=lambda: steps_logged(alone.out) == stopped - 1))
+    list(train(alone, stopping=lambda: len(logged(alone.out)) == stopped - 1))
     assert_nearly_the_same(alone.out, together.out)
 
 

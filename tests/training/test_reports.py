@@ -1,4 +1,3 @@
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,15 +16,10 @@ from ddpm_app.training.data import load_images
 from ddpm_app.training.network import build_unet
 from ddpm_app.training.reports import LOG, begin_log, held_out_loss, log, save_samples
 from tests.doubles import refusal
-from tests.training.runs import assert_same_weights, picture, save_pictures, state_of
+from tests.training.runs import assert_same_weights, logged, picture, save_pictures, state_of
 
 DIFFUSION = GaussianDiffusion(linear_betas(1000))
 PIXELS = torch.stack([picture(seed) for seed in range(5)])
-
-
-def logged(out):
-    """The lines of a run's log."""
-    return [json.loads(line) for line in Path(out, LOG).read_text().splitlines()]
 
 
 def at(step):
@@ -88,7 +82,7 @@ def test_sheets_of_samples_are_kept_for_each_step_with_a_readable_recipe(config)
     assert Path(config.out, "samples.png").read_bytes() == sheets[-1].read_bytes()
     assert [read_recipe(file)["training_steps"] for file in sheets] == [3, 4]
     recipe = read_recipe(Path(config.out, "samples.png"))
-    assert (recipe["sampler"], recipe["num_inference_steps"], recipe["seed"]) == ("ddim", 20, 0)
+    assert (recipe["sampler"], recipe["num_inference_steps"], recipe["seed"]) == ("ddim", 8, 0)
     with Image.open(sheets[0]) as sheet:
         assert sheet.size == (4 * 8 + 3, 4 * 8 + 3)
 
@@ -132,7 +126,7 @@ def test_the_held_out_loss_told_is_that_of_the_averaged_weights(config, tmp_path
         parameter.data = average
     pixels, _ = load_images(config.held_out, 8, 3)
     given = held_out_loss(
-        GaussianDiffusion(linear_betas(20), variance_type=config.variance_type),
+        GaussianDiffusion(linear_betas(8), variance_type=config.variance_type),
         lambda x_t, t: unet(x_t, t).sample,
         pixels,
     )
