@@ -1,6 +1,7 @@
 """The bundled models: complete, small, licensed, and the same pictures in plain diffusers."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ every_model = pytest.mark.parametrize("name", NAMES)
 
 
 def test_the_models_of_the_paper_s_companion_are_there():
-    assert {"emoji-32", "mnist-28"} <= set(NAMES)
+    assert {"emoji-32", "mnist-28", "mnist-28-hybrid"} <= set(NAMES)
     assert available_models()[: len(NAMES)] == [
         DEFAULT_MODEL,
         *(name for name in NAMES if name != DEFAULT_MODEL),
@@ -24,7 +25,7 @@ def test_the_models_of_the_paper_s_companion_are_there():
 @every_model
 def test_a_bundled_model_loads_with_the_size_in_its_name(name):
     model = load_model(name, "cpu")
-    assert model.image_shape[1:] == (int(name.rpartition("-")[2]),) * 2
+    assert model.image_shape[1:] == (int(re.search(r"-(\d+)", name)[1]),) * 2
     assert len(model.diffusion) == 1000
     assert model.notes == ()
 
@@ -59,5 +60,7 @@ def test_ten_steps_give_pictures_that_are_finite_and_not_constant(name):
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_plain_diffusers_draws_the_same_pictures(name, sampler):
     """diffusers loads the folder by DDPMPipeline.from_pretrained; leading timesteps, exact precision."""
+    if sampler == "ddim" and load_model(name, "cpu").diffusion.variance_type == "learned_range":
+        pytest.skip("diffusers' DDIM cannot take a network that gives its variance too")
     request = SampleRequest(model=name, sampler=sampler, num_inference_steps=5, num_images=2)
     assert compare_with_diffusers(Engine("cpu"), request, rounds=1).largest_difference <= 1

@@ -43,8 +43,8 @@ def test_the_caller_s_random_numbers_are_left_alone():
 def test_both_sides_learn_from_the_same_pictures(tmp_path, channels):
     config = replace(TINY, data=str(tmp_path / "data"), channels=channels, flip=False)
     _save_random_pictures(tmp_path / "data", config)
-    ours, unreadable = load_images(config.data, config.image_size, channels)
+    images = load_images(config.data, config.image_size, channels)
     theirs = torch.stack(list(_Pictures(config)))
-    assert unreadable == 0
-    torch.testing.assert_close(from_uint8(ours), theirs)
-    assert ours.float().std() > 50
+    assert images.unreadable == ()
+    torch.testing.assert_close(from_uint8(images.pixels), theirs)
+    assert images.pixels.float().std() > 50

@@ -133,7 +133,7 @@ def test_a_batch_taken_in_parts_teaches_the_same(config, tmp_path):
 def test_unreadable_files_are_told(config, pictures, capsys):
     (pictures / "broken.png").write_bytes(b"no picture")
     list(train(replace(config, num_steps=1)))
-    assert "could not be read" in capsys.readouterr().out
+    assert "left out 1 unreadable: broken.png" in capsys.readouterr().out
 
 
 # going on

@@ -124,7 +124,7 @@ def test_the_held_out_loss_told_is_that_of_the_averaged_weights(config, tmp_path
         unet.parameters(), state_of(config.out)["ema"]["shadow_params"], strict=True
     ):
         parameter.data = average
-    pixels, _ = load_images(config.held_out, 8, 3)
+    pixels = load_images(config.held_out, 8, 3).pixels
     given = held_out_loss(
         GaussianDiffusion(linear_betas(8), variance_type=config.variance_type),
         lambda x_t, t: unet(x_t, t).sample,
