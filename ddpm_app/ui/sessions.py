@@ -55,7 +55,7 @@ class Clock:
     def stopped(self) -> str:
         """The closing line of a run that was stopped."""
         where = f" after {self._place}" if self._num_steps else ""
-        return bar(f"Stopped{where}. The device is free.", self._step / max(1, self._num_steps))
+        return bar(f"Stopped{where}", self._step / max(1, self._num_steps))
 
     @property
     def _place(self) -> str:

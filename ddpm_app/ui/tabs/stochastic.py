@@ -81,8 +81,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             picture = picture_input("Picture to noise (empty: a chain from noise)")
             offer_examples(shared, picture)
             num_images = gr.Slider(1, 24, value=8, step=1, label="Continuations")
-            chain = chain_controls(shared, "ddpm", 100, eta=1.0)
             warning = gr.Markdown(ALIKE, visible=False)
+            chain = chain_controls(shared, "ddpm", 100, eta=1.0)
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(
