@@ -115,7 +115,7 @@ def test_a_run_that_accelerate_launched_ends_saved_by_a_signal_to_any_of_its_pro
 
 @pytest.mark.slow
 def test_the_program_ends_saved_by_a_signal_and_the_same_command_resumes(config, tmp_path):
-    config = replace(config, num_steps=12)
+    config = replace(config, num_steps=12, save_every=1, sample_every=500)
     program = subprocess.Popen(
         [sys.executable, "-m", "ddpm_app", *flags(config)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
