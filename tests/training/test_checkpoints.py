@@ -9,7 +9,7 @@ import torch
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.models import load_model
 from ddpm_app.training import train
-from ddpm_app.training.checkpoints import PARTIAL, SETTINGS, STATE, TrainingState, writing
+from ddpm_app.training.checkpoints import PARTIAL, SETTINGS, STATE, TrainingState, save_pipeline, writing
 from ddpm_app.training.network import build_unet
 from tests.doubles import refusal
 from tests.training.runs import assert_same_weights, state_of, weights_of
@@ -27,10 +27,8 @@ def test_the_settings_beside_the_weights_name_the_data_but_not_their_place(confi
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_saved_chain_is_the_one_that_was_trained(config, tmp_path, schedule):
-    config = replace(
-        config, schedule=schedule, num_train_timesteps=30, prediction_type="v_prediction", num_steps=1
-    )
-    list(train(config))
+    config = replace(config, schedule=schedule, num_train_timesteps=30, prediction_type="v_prediction")
+    save_pipeline(tmp_path / "run", build_unet(config), config, 1)
     chain = load_model("run", "cpu", checkpoints=tmp_path).diffusion
     torch.testing.assert_close(chain.betas, SCHEDULES[schedule](30))
     assert chain.prediction_type == "v_prediction"
@@ -105,7 +103,7 @@ def test_a_run_of_another_network_or_process_is_not_resumed(config):
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
 
 
-@pytest.mark.parametrize("kept", [0, 20, 0.5, 0.99])
+@pytest.mark.parametrize("kept", [20, 0.99])
 def test_a_damaged_state_is_told_and_can_be_left_aside(config, kept):
     list(train(replace(config, num_steps=1)))
     file = Path(config.out, STATE)
