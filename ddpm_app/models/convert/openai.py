@@ -53,7 +53,12 @@ LAYERS = {
     "conv": "conv",
 }
 # multipliers of the width -> the edge of the pictures, as the authors' create_model couples them
-EDGES = {(1, 2, 2, 2): 32, (1, 2, 3, 4): 64, (1, 1, 2, 3, 4): 128, (1, 1, 2, 2, 4, 4): 256}
+EDGES: dict[tuple[float, ...], int] = {
+    (1, 2, 2, 2): 32,
+    (1, 2, 3, 4): 64,
+    (1, 1, 2, 3, 4): 128,
+    (1, 1, 2, 2, 4, 4): 256,
+}
 
 
 def read(tensors: Tensors, settings: Settings, facts: Facts) -> Converted:
