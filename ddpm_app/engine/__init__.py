@@ -6,8 +6,10 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
 """
 
 from ddpm_app.engine.cancel import Cancelled, CancelToken
+from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
 from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.improved import BoundsReport, BoundsRequest, VarianceReport, VarianceRequest
 from ddpm_app.engine.requests import (
     ForwardRequest,
     InterpolateRequest,
@@ -19,6 +21,8 @@ from ddpm_app.engine.requests import (
 from ddpm_app.engine.visits import visited, visits
 
 __all__ = [
+    "BoundsReport",
+    "BoundsRequest",
     "CancelToken",
     "Cancelled",
     "Engine",
@@ -27,9 +31,13 @@ __all__ = [
     "InterpolateRequest",
     "LikelihoodReport",
     "LikelihoodRequest",
+    "ReconstructRequest",
     "SampleRequest",
+    "SlerpGridRequest",
     "SlerpRequest",
     "StochasticRequest",
+    "VarianceReport",
+    "VarianceRequest",
     "run",
     "visited",
     "visits",

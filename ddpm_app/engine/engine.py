@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import procedures
+from ddpm_app.engine import ddim, improved, procedures
 from ddpm_app.engine.batching import Batcher
 from ddpm_app.engine.cancel import CancelToken
 from ddpm_app.engine.frames import Frame, LikelihoodReport
@@ -34,6 +34,12 @@ PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
     StochasticRequest: procedures.stochastic,
     InterpolateRequest: procedures.interpolate,
     SlerpRequest: procedures.interpolate_latents,
+    ddim.ReconstructRequest: ddim.reconstruct,
+    ddim.SlerpGridRequest: ddim.interpolate_grid,
+}
+MEASUREMENTS: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
+    improved.VarianceRequest: improved.variances,
+    improved.BoundsRequest: improved.bounds,
 }
 
 
@@ -118,8 +124,13 @@ class Engine:
         with self._placed(request, cancel or CancelToken()) as model:
             yield from procedures.likelihood(request, model)
 
+    def measure(self, request: Any, cancel: CancelToken | None = None) -> Iterator[Any]:
+        """The reports of a VarianceRequest or a BoundsRequest, ever more complete."""
+        with self._placed(request, cancel or CancelToken()) as model:
+            yield from MEASUREMENTS[type(request)](request, model)
+
     @contextmanager
-    def _placed(self, request: SampleRequest | LikelihoodRequest, token: CancelToken) -> Iterator[Model]:
+    def _placed(self, request: Any, token: CancelToken) -> Iterator[Model]:
         """The request's model on the least busy device, its calls merged with those of other runs.
 
         Within the block the run counts as active, however it ends.

@@ -1,6 +1,6 @@
 """What each request does with a model: a chain, a start and the loop `reverse`, as Frames."""
 
-__all__ = ["forward", "interpolate", "interpolate_latents", "likelihood", "sample", "stochastic"]
+__all__ = ["fitting", "forward", "interpolate", "interpolate_latents", "likelihood", "sample", "stochastic"]
 
 from collections.abc import Iterator
 from functools import partial
@@ -53,7 +53,7 @@ def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
             yield Frame(len(chain) - step.remaining, len(chain), step.t, step.x_t, step.pred_x0)
     else:
         done = 0
-        x_t = _noised(_fitting(request.picture, model), t, model.diffusion, request.seed)
+        x_t = _noised(fitting(request.picture, model), t, model.diffusion, request.seed)
     x_t = x_t.to(model.device)
     seeds = [seed + 1 for seed in request.seeds]
     steps = _reverse(lower, request, model, seeds, x_t=x_t.expand(len(seeds), -1, -1, -1))
@@ -62,7 +62,7 @@ def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
 
 def interpolate(request: InterpolateRequest, model: Model) -> Iterator[Frame]:
     """Both pictures noised to x_t, mixed there and denoised (section 4.4); 0 steps mix the pixels."""
-    ends = [_fitting(picture, model) for picture in (request.picture_a, request.picture_b)]
+    ends = [fitting(picture, model) for picture in (request.picture_a, request.picture_b)]
     weights = torch.linspace(0, 1, request.num_images)
     if request.diffusion_steps == 0:
         mixed = mix(ends[0], ends[1], weights)
@@ -104,7 +104,7 @@ def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodR
     chain = model.diffusion
     if request.variance_type != AUTO:
         chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
-    x_0 = _fitting(request.picture, model)[None]  # the bound is float64, which not every device knows
+    x_0 = fitting(request.picture, model)[None]  # the bound is float64, which not every device knows
     (generator,) = generators([request.seed ^ NOISE_STREAM])
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _index(diffusion_steps: int, diffusion: GaussianDiffusion) -> int:
     return diffusion_steps - 1
 
 
-def _fitting(picture: Tensor, model: Model) -> Tensor:
+def fitting(picture: Tensor, model: Model) -> Tensor:
     """The picture as floats, which must have the model's shape."""
     if tuple(picture.shape) != model.image_shape:
         raise UserError(

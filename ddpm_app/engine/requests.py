@@ -59,6 +59,16 @@ def picture(name: str, value: object) -> None:
         raise UserError(f"{name} must be a picture, a uint8 tensor (C, H, W); got {given}")
 
 
+def several_pictures(name: str, value: object, most: int = MAX_IMAGES) -> tuple[Tensor, ...]:
+    """`value` as a tuple of pictures; UserError unless it lists 1 to `most` of them."""
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= most:
+        given = f"{len(value)} of them" if isinstance(value, list | tuple) else shortened(value)
+        raise UserError(f"{name} must be a list of 1 to {most} pictures; got {given}")
+    for each in value:
+        picture(name, each)
+    return tuple(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
     """Images from noise. Image k has seed + k for its seed, alone or in any batch.
