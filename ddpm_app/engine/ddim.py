@@ -28,8 +28,8 @@ MAX_EDGE = 12
 class ReconstructRequest(SampleRequest):
     """Pictures encoded as x_T in `num_inference_steps`, and drawn from it in as many (section 5.4).
 
-    `num_images` follows from `pictures`. The timesteps start at 0, as in the paper: the last ones keep so little
-    of a picture, above all under a cosine schedule, that a long step up to them cannot be undone.
+    `num_images` follows from `pictures`. The timesteps start at 0, as in the paper: the last ones keep so
+    little of a picture, above all under a cosine schedule, that a long step up to them cannot be undone.
     """
 
     timestep_spacing: str = "leading"
