@@ -10,7 +10,7 @@ from ddpm_app.ui.tabs import consistency, latent_grid, reconstruct
 
 
 def build(shared: Shared) -> tuple[list[Results], gr.Image, gr.Tabs]:
-    """Its three experiments, a tab each; a picture to encode may be sent to the image, under `reconstruct`."""
+    """Its three experiments, a tab each; the image, under `reconstruct`, is where a picture may be sent."""
     with gr.Tabs() as experiments:
         with gr.Tab("Any number of steps"):
             rows = consistency.build(shared)
