@@ -1,4 +1,4 @@
-"""Measure a model on pictures: the bound on the negative log likelihood in bits per dimension."""
+"""Measure a model on pictures: bits per dimension, or how well DDIM gives them back."""
 
 import argparse
 import sys
@@ -6,21 +6,31 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from ddpm_app.commands.report import add_model_arguments, progress, result
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
-from ddpm_app.evaluation import negative_log_likelihood
+from ddpm_app.evaluation import negative_log_likelihood, reconstruction_errors
 from ddpm_app.training.data import SOURCES, load_images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, on which pictures, and how closely."""
     add_model_arguments(parser)
-    parser.add_argument("--metric", default="nll", choices=["nll"], help="bits/dim of the variational bound")
+    parser.add_argument(
+        "--metric",
+        default="nll",
+        choices=["nll", "reconstruction"],
+        help="bits/dim of the variational bound; or the error of encoding with DDIM and drawing again",
+    )
     parser.add_argument("--data", required=True, help=SOURCES)
     parser.add_argument("--num-images", type=int, default=16, help="the first so many pictures")
     parser.add_argument("--num-terms", type=int, default=100, help="timesteps measured for each picture")
     parser.add_argument("--variance", default="auto", help="auto, fixed_small, fixed_large, ...")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[10, 20, 50, 100], help="numbers of steps for reconstruction"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,6 +43,9 @@ def run(options: argparse.Namespace) -> None:
     pictures = images.pixels
     if images.left_out:
         print(images.left_out, file=sys.stderr)
+    if options.metric == "reconstruction":
+        reconstruct(options, engine, pictures)
+        return
     started = time.perf_counter()
     for report in negative_log_likelihood(
         engine,
@@ -50,4 +63,20 @@ def run(options: argparse.Namespace) -> None:
         f"L_T {report.prior_bpd:.2g}, L_1..T-1 {report.vb_bpd:.3f}, L_0 {report.decoder_bpd:.3f} "
         f"({options.num_terms} timesteps each)",
         asdict(report) | {"model": options.model, "data": options.data, "num_terms": options.num_terms},
+    )
+
+
+def reconstruct(options: argparse.Namespace, engine: Engine, pictures: Tensor) -> None:
+    """The error at each number of steps."""
+    started, reports = time.perf_counter(), []
+    for report in reconstruction_errors(
+        engine, pictures, options.model, options.steps, precision=options.precision
+    ):
+        reports.append(report)
+        progress(len(reports), len(options.steps), started)
+    errors = ", ".join(f"S {each.num_inference_steps}: {each.mse:.5f}" for each in reports)
+    result(
+        options,
+        f"mean squared error on [0, 1] of {len(pictures)} pictures: {errors}",
+        {"model": options.model, "data": options.data, "reports": [asdict(each) for each in reports]},
     )

@@ -65,11 +65,11 @@ class StepGrid:
 
     @property
     def captions(self) -> list[str]:
-        """One for each image."""
+        """One for each image, short enough to be read under it: steps and seed."""
         return [
-            f"{title}, S {count}, seed {seed}"
+            f"S {count}, {seed}"
             for count in self.steps
-            for title, block in self.blocks.items()
+            for block in self.blocks.values()
             for seed in block.seeds
         ]
 

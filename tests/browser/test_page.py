@@ -18,7 +18,16 @@ from tests.ui.test_server import wait_until
 
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-TABS = ("Sample", "Progressive", "Stochastic x₀", "Interpolate", "Forward", "Likelihood")
+TABS = (
+    "Sample",
+    "Progressive",
+    "Stochastic x₀",
+    "Interpolate",
+    "Forward",
+    "Likelihood",
+    "DDIM",
+    "Improved DDPM",
+)
 PATIENCE = 60_000
 
 

@@ -178,6 +178,17 @@ def test_evaluate_says_what_is_wrong(capsys, tmp_path, pictures):
     assert "num_terms" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-terms", 1)
 
 
+def test_evaluate_encodes_and_draws_again_in_each_number_of_steps(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "reconstruction"]
+    few, many = answer(capsys, *wanted, "--steps", 5, 50)["reports"]
+    assert (few["num_inference_steps"], many["num_inference_steps"]) == (5, 50)
+    assert few["num_images"] == 3
+    assert few["mse"] > 5 * many["mse"] > 0
+    (one,) = answer(capsys, *wanted, "--num-images", 1, "--steps", 5)["reports"]
+    assert one["standard_error"] is None
+    assert "2000" in complaint(capsys, *wanted, "--steps", 2000)
+
+
 # bench
 
 

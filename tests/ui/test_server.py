@@ -20,6 +20,15 @@ from ddpm_app.pictures import read_recipe
 from tests.ui.conftest import MODEL
 
 ENDPOINTS = ("/sample", "/progressive", "/stochastic", "/interpolate", "/forward", "/likelihood")
+EXPERIMENTS = (
+    "/consistency",
+    "/reconstruct",
+    "/latent_grid",
+    "/variances",
+    "/respacing",
+    "/bounds",
+    "/schedules",
+)  # tested in test_experiments.py
 TINY = {"model": "tiny-8", "num_inference_steps": 3}
 
 
@@ -40,7 +49,7 @@ def path(value) -> str:
 
 def test_every_endpoint_is_public_and_every_parameter_has_a_default(client: Client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(endpoints) == set(ENDPOINTS)
+    assert set(endpoints) == {*ENDPOINTS, *EXPERIMENTS}
     for name, endpoint in endpoints.items():
         assert all(p["parameter_has_default"] for p in endpoint["parameters"]), name
         assert not any(p["parameter_name"].startswith("param_") for p in endpoint["parameters"]), name

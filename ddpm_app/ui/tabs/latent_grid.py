@@ -39,7 +39,7 @@ def build(shared: Shared) -> Results:
                     yield shown.preview(run.clock.line(), sheet(frame.images, columns=wanted.edge))
         done = run.clock.finished(f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}")
         weights = torch.linspace(0, 1, wanted.edge).tolist()
-        captions = [f"down {down:.2f}, across {across:.2f}" for down in weights for across in weights]
+        captions = [f"{down:.1f}, {across:.1f}" for down in weights for across in weights]
         picture = sheet(frame.images, columns=wanted.edge)
         yield shown.finished(done, picture, frame.images, captions, [wanted], procedure="latent_grid")
 
