@@ -122,6 +122,8 @@ def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
         "Interpolate": ("Interpolate", "Interpolated in"),
         "Forward": ("Add noise", "SNR"),
         "Likelihood": ("Measure", "bits/dim in"),
+        "DDIM": ("Compare steps", "24 pictures in"),
+        "Improved DDPM": ("Measure v", "learned no variance"),
     }
     assert tuple(work) == TABS
     for tab, (button, said) in work.items():
@@ -157,6 +159,15 @@ def test_a_picked_picture_is_sent_to_another_tab(page: Page):
     expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
     page.get_by_role("tabpanel").filter(visible=True).get_by_role("button", name="Likelihood").click()
     expect(page.get_by_role("button", name="Measure")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_picture_to_encode_is_sent_under_its_own_experiment(page: Page):
+    fill(page, "Reverse steps", 2)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    press(page, "Reconstruct")
+    expect(page.get_by_role("button", name="Encode and draw again")).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
 
 

@@ -14,8 +14,15 @@ MEAN, STD = 0.2, 0.4
 X_0 = MEAN + STD * torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def diffusion(prediction_type="epsilon", betas=linear_betas):
-    return GaussianDiffusion(betas(1000), prediction_type)
+T = 400
+
+
+def linear(length):
+    return linear_betas(length, 0.1 / length, 20 / length)
+
+
+def diffusion(prediction_type="epsilon", betas=linear):
+    return GaussianDiffusion(betas(T), prediction_type)
 
 
 def encoded(chain, denoiser, x_0=X_0):
@@ -32,33 +39,33 @@ def round_trip(chain, denoiser, x_0=X_0):
 def test_for_normal_data_it_follows_the_closed_form_of_the_probability_flow(prediction_type):
     whole = diffusion(prediction_type)
     steps = encoded(whole, normal_denoiser(whole, MEAN, STD))
-    assert [step.t for step in steps] == list(range(1000))
+    assert [step.t for step in steps] == list(range(T))
     assert [step.remaining for step in steps[-2:]] == [1, 0]
-    for t in (99, 499, 999):
+    for t in (39, 199, 399):
         alpha_bar = whole.alphas_cumprod[t]
         deviation = (alpha_bar * STD**2 + 1 - alpha_bar).sqrt()
         expected = alpha_bar.sqrt() * MEAN + deviation * (X_0 - MEAN) / STD
-        torch.testing.assert_close(steps[t].x_t, expected, atol=0.01, rtol=0)
+        torch.testing.assert_close(steps[t].x_t, expected, atol=0.02, rtol=0)
 
 
 def test_a_single_step_is_the_euler_step_from_alpha_bar_one():
-    chain = diffusion().respaced([400])
+    chain = diffusion().respaced([160])
     (step,) = encoded(chain, lambda x_t, t: torch.where(t.view(-1, 1, 1, 1) == 0, 0.3, torch.nan) * x_t)
     alpha_bar = chain.alphas_cumprod[0]
     torch.testing.assert_close(step.x_t, (alpha_bar.sqrt() + 0.3 * (1 - alpha_bar).sqrt()) * X_0)
 
 
-@pytest.mark.parametrize("betas", [linear_betas, cosine_betas])
+@pytest.mark.parametrize("betas", [linear, cosine_betas])
 def test_the_error_of_a_round_trip_falls_with_the_steps(betas):
     whole = diffusion(betas=betas)
     denoiser = normal_denoiser(whole, MEAN, STD)
     x_0 = X_0.clamp(-1, 1)
     errors = [
         reconstruction_error(x_0, round_trip(whole.respaced(steps, "leading"), denoiser, x_0)).mean().item()
-        for steps in (10, 50, 200, 1000)
+        for steps in (10, 50, 400)
     ]
     assert all(later < earlier / 2 for earlier, later in pairwise(errors))
-    assert errors[-1] < 1e-5
+    assert errors[-1] < 2e-5
 
 
 def test_a_picture_of_the_set_comes_back():

@@ -56,13 +56,13 @@ def test_pictures_are_encoded_and_given_back(client: Client, tmp_path: Path):
     line, shown, errors = client.predict(
         model="tiny-8", steps=[10, 7], picture=handle_file(file), api_name="/reconstruct"
     )
-    assert "1 pictures at 2 numbers of steps" in status(line)
+    assert "2 reconstructions in" in status(line)
     found = table(errors)
     assert found["S"] == (7, 10)
     assert found["the paper, CIFAR-10"] == ("", "0.014")
     assert read_recipe(path(shown))["steps"] == [7, 10]
     own = client.predict(model="tiny-8", steps=[2], api_name="/reconstruct")
-    assert "4 pictures" in status(own[0])
+    assert "4 reconstructions in" in status(own[0])
 
 
 def test_the_corners_of_the_grid_are_the_four_seeds(client: Client, engine: Engine):

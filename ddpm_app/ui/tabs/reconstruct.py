@@ -82,8 +82,9 @@ def build(shared: Shared) -> gr.Image:
                 yield {table: errors(pictures, done, counts)}
         recipe = wanted.recipe() | {"procedure": "reconstruct", "steps": counts}
         yield {
-            status: run.clock.finished(f"{len(pictures)} pictures at {len(counts)} numbers of steps"),
+            status: run.clock.finished(f"{len(counts) * len(pictures)} reconstructions"),
             shown: picture_file(rows(pictures, done, counts), "reconstructed", recipe),
+            table: errors(pictures, done, counts),
         }
 
     explain(ABOUT)

@@ -2,6 +2,7 @@
 
 __all__ = ["build"]
 
+import html
 from collections.abc import Iterator
 
 import gradio as gr
@@ -45,10 +46,12 @@ def build(shared: Shared) -> None:
             yield {status: LOADING}
             diffusion = shared.engine.model(model).diffusion
             run.clock.start()
-            yield {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0)), v: None}
+            fixed = {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0))}
             if diffusion.variance_type != "learned_range":
-                yield {status: bar(f"{model} learned no variance: choose mnist-28-hybrid to see v", 1)}
+                told = f"{html.escape(model)} learned no variance: choose mnist-28-hybrid to see v"
+                yield {status: bar(told, 1), v: None, **fixed}
                 return
+            yield fixed
             files = [picture] if picture else [None] * OWN_PICTURES
             pictures = own_or_given(shared, model, files, seed, run.token)
             wanted = VarianceRequest(
@@ -58,7 +61,12 @@ def build(shared: Shared) -> None:
                 if run.clock.due(report.step, report.num_steps):
                     yield {status: run.clock.line(), v: shares(report), sigma: bounds(diffusion, report)}
         done = f"v at {report.num_steps} timesteps, over {len(pictures)} pictures"
-        yield {status: run.clock.finished(done), v: shares(report), sigma: bounds(diffusion, report)}
+        yield {
+            **fixed,
+            status: run.clock.finished(done),
+            v: shares(report),
+            sigma: bounds(diffusion, report),
+        }
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
