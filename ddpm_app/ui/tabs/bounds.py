@@ -54,7 +54,8 @@ def build(shared: Shared) -> None:
         yield {status: run.clock.finished(f"{complete} bounds"), **drawn(report)}
 
     def drawn(report: BoundsReport) -> Update:
-        return {table: numbers(report), plot: curves(report)}
+        # a plot that was once given no points would take its numbers for names
+        return {table: numbers(report), plot: curves(report)} if report.bounds else {}
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
@@ -82,7 +83,7 @@ def numbers(report: BoundsReport) -> pd.DataFrame:
     for bound in report.bounds:
         row = rows.setdefault(bound.num_inference_steps, {"S": bound.num_inference_steps})
         row[bound.variance_type] = f"{bound.bits_per_dim:.3f}"
-    return pd.DataFrame(list(rows.values()), columns=None if rows else ["S"])
+    return pd.DataFrame(list(rows.values()))
 
 
 def curves(report: BoundsReport) -> pd.DataFrame:
@@ -95,4 +96,4 @@ def curves(report: BoundsReport) -> pd.DataFrame:
         }
         for bound in report.bounds
     ]
-    return pd.DataFrame(points, columns=[X, Y, "variance"])
+    return pd.DataFrame(points)
