@@ -4,6 +4,7 @@ __all__ = [
     "AUTO",
     "MAX_IMAGES",
     "MAX_SEED",
+    "CompressionRequest",
     "ForwardRequest",
     "InterpolateRequest",
     "LikelihoodRequest",
@@ -201,3 +202,10 @@ class LikelihoodRequest:
         one_of("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionRequest(LikelihoodRequest):
+    """The lossy code of one picture, its rate from `num_terms` timesteps, or from a few more if those are few."""
+
+    num_terms: int = 120
