@@ -20,7 +20,7 @@ def bound(report: NllReport) -> str:
     return (
         f"{report.bits_per_dim:.3f} +- {report.standard_error:.3f} bits/dim, {report.num_images} pictures, "
         f"L_T {report.prior_bpd:.2g}, L_1..T-1 {report.vb_bpd:.3f}, L_0 {report.decoder_bpd:.3f} "
-        f"({report.num_terms} timesteps each)"
+        f"({report.terms_measured} timesteps each)"
     )
 
 
@@ -34,7 +34,8 @@ def table(report: RateDistortionReport) -> str:
         for row in report.rows
     ]
     last = (
-        f"{report.num_images} pictures; {report.decoder_bpd:.3f} bits/dim more (L_0) make them exact. "
+        f"{report.num_images} pictures, {report.terms_measured} timesteps each; "
+        f"L_0, {report.decoder_bpd:.3f} bits/dim more, makes them exact. "
         "Ideal code lengths: no bits are written."
     )
     return "\n".join([head, *rows, last])

@@ -206,6 +206,6 @@ class LikelihoodRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionRequest(LikelihoodRequest):
-    """The lossy code of one picture, its rate from `num_terms` timesteps, or from a few more if those are few."""
+    """The lossy code of one picture, its rate from `num_terms` timesteps, or more where those are too few."""
 
-    num_terms: int = 120
+    num_terms: int = 150

@@ -19,7 +19,7 @@ class NllReport:
     """
 
     num_images: int
-    num_terms: int
+    terms_measured: int
     bits_per_dim: float
     prior_bpd: float
     vb_bpd: float
@@ -54,7 +54,7 @@ def negative_log_likelihood(
         totals = [report.bits_per_dim for report in reports]
         yield NllReport(
             num_images=len(reports),
-            num_terms=reports[-1].step,
+            terms_measured=reports[-1].step,
             bits_per_dim=statistics.fmean(totals),
             prior_bpd=statistics.fmean(report.prior_bpd for report in reports),
             vb_bpd=statistics.fmean(report.vb_bpd for report in reports),

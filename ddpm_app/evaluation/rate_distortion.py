@@ -29,6 +29,7 @@ class RateDistortionReport:
     """Table 4 over the pictures so far; `decoder_bpd` is L_0, the bits still missing at its first row."""
 
     num_images: int
+    terms_measured: int
     rows: tuple[Row, ...]
     decoder_bpd: float
 
@@ -59,6 +60,7 @@ def rate_distortion(
         T = last.num_train_timesteps
         yield RateDistortionReport(
             num_images=len(reports),
+            terms_measured=last.step,
             rows=tuple(_row(T - t, [_at(t, report) for report in reports]) for t in tenths(T)),
             decoder_bpd=statistics.fmean(report.received[-1].term_bpd for report in reports),
         )
