@@ -127,7 +127,7 @@ class Engine:
             yield from likelihood.compress(request, model)
 
     @contextmanager
-    def _placed(self, request: SampleRequest | LikelihoodRequest, token: CancelToken) -> Iterator[Model]:
+    def _placed(self, request: SampleRequest | CompressionRequest, token: CancelToken) -> Iterator[Model]:
         """The request's model on the least busy device, its calls merged with those of other runs.
 
         Within the block the run counts as active, however it ends.

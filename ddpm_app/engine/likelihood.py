@@ -27,15 +27,17 @@ def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodR
     chain, x_0, generator = _setting(request, model)
     parts = strata(len(chain), request.num_terms, generator)
     timesteps = [0, *torch.cat([places for places, _ in parts]).tolist()]
-    noised = (
-        chain.q_sample(x_0, torch.tensor([i]), torch.randn(x_0.shape, generator=generator)) for i in timesteps
+    draws = (
+        (i, chain.q_sample(x_0, torch.tensor([i]), torch.randn(x_0.shape, generator=generator)))
+        for i in timesteps
+        for _ in range(request.num_draws)
     )
-    terms = _terms(chain, model, x_0, zip(timesteps, noised, strict=True))
-    prior, (decoder, _) = prior_bits(chain, x_0)[0], next(terms)
+    terms = _means(_terms(chain, model, x_0, draws), request.num_draws)
+    prior, decoder = prior_bits(chain, x_0)[0], next(terms)
     bits, found = prior + decoder, [decoder.mean().item()]
     sums: list[tuple[Tensor, int]] = []
     for places, size in parts:
-        drawn = [term for term, _ in islice(terms, len(places))]
+        drawn = list(islice(terms, len(places)))
         bits = bits + sum(drawn) * (size / max(1, len(drawn)))
         found += [term.mean().item() for term in drawn]
         sums.append((torch.tensor(found[len(found) - len(drawn) :], dtype=torch.float64), size))
@@ -73,12 +75,13 @@ def compress(request: CompressionRequest, model: Model) -> Iterator[CompressionR
         sums.append((found, size))
 
 
-def _setting(request: LikelihoodRequest, model: Model) -> tuple[GaussianDiffusion, Tensor, torch.Generator]:
+def _setting(request: CompressionRequest, model: Model) -> tuple[GaussianDiffusion, Tensor, torch.Generator]:
     """The chain with the request's variance, the picture (1, C, H, W), and where its noise comes from."""
     chain = model.diffusion
     if request.variance_type != AUTO:
         chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
-    return chain, fitting(request.picture, model)[None], *generators([request.seed ^ NOISE_STREAM])
+    (generator,) = generators([request.seed ^ NOISE_STREAM])
+    return chain, fitting(request.picture, model)[None], generator
 
 
 def _terms(
@@ -91,6 +94,12 @@ def _terms(
 
     fit = PIXELS_PER_PASS[model.device.type] // x_0[0, 0].numel()
     return measured(chain, denoiser, x_0, draws, max(1, min(TERMS_AT_ONCE, fit)))
+
+
+def _means(terms: Iterator[tuple[Tensor, Tensor]], num_draws: int) -> Iterator[Tensor]:
+    """The bits of each term, the mean over its draws."""
+    while draws := [bits for bits, _ in islice(terms, num_draws)]:
+        yield torch.stack(draws).mean(0)
 
 
 def _between(kept: list[int], num_terms: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:

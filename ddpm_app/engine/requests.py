@@ -186,13 +186,13 @@ class ForwardRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LikelihoodRequest:
-    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0."""
+class CompressionRequest:
+    """The lossy code of one picture, its rate from `num_terms` timesteps, or more where those are too few."""
 
     picture: Tensor = picture_field()
     model: str = DEFAULT_MODEL
     variance_type: str = AUTO
-    num_terms: int = 50
+    num_terms: int = 150
     seed: int = 0
     precision: str = "exact"
 
@@ -205,7 +205,15 @@ class LikelihoodRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompressionRequest(LikelihoodRequest):
-    """The lossy code of one picture, its rate from `num_terms` timesteps, or more where those are too few."""
+class LikelihoodRequest(CompressionRequest):
+    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0.
 
-    num_terms: int = 150
+    Each is the mean over `num_draws` of the noise, without which the bits of a single pixel are a gamble.
+    """
+
+    num_terms: int = 50
+    num_draws: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "num_draws", whole("num_draws", self.num_draws, 1, 64))

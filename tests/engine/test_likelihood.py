@@ -85,6 +85,16 @@ def test_the_bits_of_the_pixels_sum_to_the_bound(engine, num_terms):
         )
 
 
+def test_many_draws_of_the_noise_calm_the_bits_of_every_pixel(engine):
+    def bits(seed, num_draws):
+        return likelihood(engine, num_terms=10, num_draws=num_draws, seed=seed).bits
+
+    once, often = ([bits(seed, num_draws) for seed in range(8)] for num_draws in (1, 16))
+    once, often = torch.stack(once).std(0).mean(), torch.stack(often).std(0).mean()
+    # the terms of few timesteps stand for many others, whose choice stays a gamble
+    assert often < once / 2
+
+
 def shape(place):
     return to_uint8(shape_pictures()[place])
 

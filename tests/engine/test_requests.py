@@ -23,7 +23,7 @@ WHOLE = {
     InterpolateRequest: {"num_inference_steps", "num_images", "seed", "diffusion_steps"},
     SlerpRequest: {"num_inference_steps", "num_images", "seed", "other_seed"},
     ForwardRequest: {"seed"},
-    LikelihoodRequest: {"num_terms", "seed"},
+    LikelihoodRequest: {"num_terms", "num_draws", "seed"},
     CompressionRequest: {"num_terms", "seed"},
 }
 PICTURES = {

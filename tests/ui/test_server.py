@@ -220,7 +220,7 @@ NUMBERS = {
     "/stochastic": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
     "/interpolate": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
     "/forward": ("diffusion_steps", "seed"),
-    "/likelihood": ("num_terms", "seed"),
+    "/likelihood": ("num_terms", "num_draws", "seed"),
     "/compression": ("num_terms", "seed"),
 }
 

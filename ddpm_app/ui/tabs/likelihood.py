@@ -46,6 +46,7 @@ def build(shared: Shared) -> gr.Image:
         seed: int,
         request: gr.Request,
         picture: str | None = None,
+        num_draws: int = 4,
     ) -> Iterator[Update]:
         """Measures the bound's terms one by one; the table and the curve grow while it works."""
         with shared.sessions.run(request, "likelihood") as run:
@@ -60,7 +61,7 @@ def build(shared: Shared) -> gr.Image:
             length = len(shared.engine.model(model).diffusion)
         done = run.clock.finished(
             f"{report.bits_per_dim:.3f} bits/dim",
-            f"{report.step} of {length} timesteps measured; the brightest pixel of the map costs "
+            f"{report.step} of {length} timesteps measured; in the map the brightest pixel costs "
             f"{report.bits_per_pixel.max():.3g} bits, the mean one {report.bits_per_pixel.mean():.3g}",
         )
         yield shown(done, report, x_0)
@@ -75,8 +76,9 @@ def build(shared: Shared) -> gr.Image:
             buttons = run_buttons("Measure")
             picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
             offer_examples(shared, picture)
-            num_terms = gr.Slider(
-                2, 1000, value=50, step=1, label="Timesteps measured", info="more calm the map"
+            num_terms = gr.Slider(2, 1000, value=50, step=1, label="Timesteps measured")
+            num_draws = gr.Slider(
+                1, 16, value=4, step=1, label="Draws of the noise at each", info="many calm the map"
             )
             variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance")
             seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)
@@ -87,14 +89,14 @@ def build(shared: Shared) -> gr.Image:
             plot = gr.LinePlot(
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300
             )
-    inputs = [shared.model, num_terms, variance, seed, picture]
+    inputs = [shared.model, num_terms, variance, seed, picture, num_draws]
     buttons.wire(shared, "likelihood", likelihood, inputs, [status, terms, plot, where])
     return picture
 
 
 def table(report: LikelihoodReport) -> pd.DataFrame:
-    """The bound and its three parts, each sum with its standard error."""
-    error = f" ± {report.standard_error:.3f}"
+    """The bound and its three parts, with the standard error of the timesteps left out."""
+    error = f" ± {report.standard_error:.3f}" if report.standard_error else ""
     return pd.DataFrame(
         [
             ["L_T: what the noise still knows", f"{report.prior_bpd:.2e}"],
