@@ -171,6 +171,19 @@ def test_of_one_picture_the_standard_error_is_not_known(capsys, pictures):
     assert values["standard_error"] is None
 
 
+def test_evaluate_prints_and_tells_the_rows_of_table_4(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "rate-distortion", "--num-images", 1]
+    values = answer(capsys, *wanted)
+    assert [row["reverse_steps"] for row in values["rows"]] == list(range(1000, 0, -100))
+    assert all(row["rate_standard_error"] is None for row in values["rows"])  # of one picture
+    assert main([*map(str, wanted)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 12
+    for line, row in zip(printed[1:-1], values["rows"], strict=True):
+        assert line.split()[:2] == [str(row["reverse_steps"]), f"{row['rate_bpd']:.5f}"]
+    assert printed[1].split()[-2:] == ["1.77581", "0.95136"]  # the paper's
+
+
 def test_evaluate_says_what_is_wrong(capsys, tmp_path, pictures):
     assert "--data" in complaint(capsys, "evaluate", *NORMAL)
     assert "--data" in complaint(capsys, "evaluate", *NORMAL, "--data", tmp_path / "missing")
