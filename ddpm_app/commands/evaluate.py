@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from ddpm_app.commands import steps
 from ddpm_app.commands.report import add_model_arguments, progress, result
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
@@ -16,7 +17,9 @@ from ddpm_app.training.data import SOURCES, load_images
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, on which pictures, and how closely."""
     add_model_arguments(parser)
-    parser.add_argument("--metric", default="nll", choices=["nll"], help="bits/dim of the variational bound")
+    parser.add_argument(
+        "--metric", default="nll", choices=["nll", "steps"], help="the variational bound; that at few steps"
+    )
     parser.add_argument("--data", required=True, help=SOURCES)
     parser.add_argument("--num-images", type=int, default=16, help="the first so many pictures")
     parser.add_argument("--num-terms", type=int, default=100, help="timesteps measured for each picture")
@@ -34,6 +37,8 @@ def run(options: argparse.Namespace) -> None:
     if images.left_out:
         print(images.left_out, file=sys.stderr)
     started = time.perf_counter()
+    if options.metric == "steps":
+        return steps.measure(options, engine, pictures, started)
     for report in negative_log_likelihood(
         engine,
         pictures,

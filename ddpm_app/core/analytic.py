@@ -17,9 +17,7 @@ from ddpm_app.core.samplers import Denoiser
 LEVEL_VARIANCE = (1 / 255) ** 2 / 3  # of a value known to its level of 256 and no further
 
 
-def gamma_of(
-    diffusion: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, t: int, noise: Tensor
-) -> float:
+def gamma_of(diffusion: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, t: int, noise: Tensor) -> float:
     """E|eps|^2 / d at timestep t, over the images x_0 (B, C, H, W): the data's, or the model's own."""
     place = torch.full((len(x_0),), t)
     x_t = diffusion.q_sample(x_0, place, noise)
