@@ -1,28 +1,19 @@
 """The reverse variance that is optimal for a network, in closed form from how long its eps is.
 
 The bound is smallest where p(x_{t-1} | x_t) has the true variance, which by the law of total variance is
-beta-tilde plus what is uncertain about x_0. That follows from gamma_t = E|eps|^2 / d, and needs no x_0.
+beta-tilde plus what is uncertain about x_0. That follows from gamma_t = E|eps|^2 / d alone, which `step_schedule.survey` measures over pictures:
+the data's, or the model's own.
 
 Source: Bao et al. (2022), "Analytic-DPM"; its Gamma is of the score, ours of eps: gamma = (1 - alpha-bar) Gamma.
 """
 
-__all__ = ["gamma_of", "with_analytic_variance", "x0_variance"]
+__all__ = ["with_analytic_variance", "x0_variance"]
 
-import torch
 from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion
-from ddpm_app.core.samplers import Denoiser
 
 LEVEL_VARIANCE = (1 / 255) ** 2 / 3  # of a value known to its level of 256 and no further
-
-
-def gamma_of(diffusion: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, t: int, noise: Tensor) -> float:
-    """E|eps|^2 / d at timestep t, over the images x_0 (B, C, H, W): the data's, or the model's own."""
-    place = torch.full((len(x_0),), t)
-    x_t = diffusion.q_sample(x_0, place, noise)
-    p = diffusion.p_mean_variance(denoiser(x_t, place.to(x_t.device)), x_t, place, clip_denoised=False)
-    return p.eps.double().square().mean().item()
 
 
 def x0_variance(diffusion: GaussianDiffusion, gamma: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Survey:
     """What the network knows about images x_0 at each of G candidate timesteps.
 
     `errors` (G, K) are means of |x_0 - x0-hat|^2 over groups of pixels that are alike in `shares` (G, K),
-    the network's v between beta-tilde and beta; `gamma` (G,) is E|eps|^2 / d, clipped or not, as it comes.
+    the network's v between beta-tilde and beta; `gamma` (G,) is E|eps|^2 / d with x0-hat unclipped.
     """
 
     x_0: Tensor
