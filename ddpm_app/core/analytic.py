@@ -1,10 +1,10 @@
 """The reverse variance that is optimal for a network, in closed form from how long its eps is.
 
 The bound is smallest where p(x_{t-1} | x_t) has the true variance, which by the law of total variance is
-beta-tilde plus what is uncertain about x_0. That follows from gamma_t = E|eps|^2 / d alone, which `step_schedule.survey` measures over pictures:
-the data's, or the model's own.
+beta-tilde plus what is uncertain about x_0. That follows from gamma_t = E|eps|^2 / d alone, which
+`step_schedule.survey` measures over pictures: the data's, or the model's own.
 
-Source: Bao et al. (2022), "Analytic-DPM"; its Gamma is of the score, ours of eps: gamma = (1 - alpha-bar) Gamma.
+Source: Bao et al. (2022), "Analytic-DPM", whose Gamma is of the score: gamma is (1 - alpha-bar) Gamma.
 """
 
 __all__ = ["with_analytic_variance", "x0_variance"]

@@ -125,7 +125,7 @@ class GaussianDiffusion:
     def analytic_variance(self) -> Tensor:
         """Var(x_{t-1} | x_t), float64 (T,): the posterior's, and what is uncertain about x_0 besides.
 
-        Bao et al. (2022), eq. 8, as the law of total variance. Only where `x0_variance` is measured.
+        Bao et al. (2022), theorem 1, as the law of total variance. Only where `x0_variance` is measured.
         """
         assert self.x0_variance is not None
         uncertain = self.posterior_mean_coef1**2 * self.x0_variance[self.timesteps]

@@ -1,8 +1,8 @@
 """Langevin dynamics: eps is a score in disguise, and following it with noise samples a noise level.
 
 As a rule `langevin` takes one such step at each level on the way down and nothing else, the annealed
-dynamics of Song and Ermon (2019); as a corrector it takes some more after a step of any rule. Source: Song
-et al. (2021), "Score-Based Generative Modeling through Stochastic Differential Equations", algorithms 3 and 5.
+dynamics of Song and Ermon (2019); as a corrector it takes some more after a step of any rule. Source: Song et
+al. (2021), "Score-Based Generative Modeling through Stochastic Differential Equations", algorithms 3 and 5.
 """
 
 __all__ = ["DEFAULT_SNR", "correct", "langevin", "score"]
@@ -31,7 +31,7 @@ def langevin(
     *,
     snr: float = DEFAULT_SNR,
 ) -> Tensor:
-    """One Langevin step at the level of place i; at the last place x0-hat, which no noise is left to sample."""
+    """One Langevin step at the level of place i; at the last place x0-hat, free of its noise."""
     return p.pred_x0 if i == 0 else _step(chain, p, x_t, i, draw, snr)
 
 

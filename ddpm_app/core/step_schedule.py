@@ -2,7 +2,7 @@
 
 The bound of a chain is a sum over its neighbours s < t of KL(q(x_s | x_t, x_0) | p(x_s | x_t)), and the
 network enters each only by its x0-hat at t. So one pass over the candidates prices every pair, and the best
-chain is a shortest path. Every chain here ends at the first candidate, whose L_0 belongs to the pair above it.
+chain is a shortest path. Every chain here ends at the first candidate, and L_0 is paid by the pair above it.
 
 Source: Watson et al. (2021), "Learning to Efficiently Sample from Diffusion Probabilistic Models"; with the
 optimal variance, Bao et al. (2022), section 4.
@@ -100,7 +100,7 @@ def even_places(num_candidates: int, num_steps: int) -> list[int]:
 
 
 def pair_costs(chain: GaussianDiffusion, found: Survey) -> Costs:
-    """What each pair of the chain's timesteps costs with the chain's reverse variance, by one survey of it."""
+    """What each pair of the chain's timesteps costs with the chain's own variance, by a survey of it."""
     alpha_bar = chain.alphas_cumprod
     rest, log_two = 1 - alpha_bar, math.log(2)
     beta = 1 - alpha_bar[None, :] / alpha_bar[:, None]  # of one step from t (a column) to s (a row)

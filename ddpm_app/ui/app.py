@@ -14,7 +14,7 @@ from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
-from ddpm_app.ui.tabs import forward, interpolate, likelihood, progressive, sample, stochastic
+from ddpm_app.ui.tabs import forward, interpolate, likelihood, progressive, sample, score, stochastic
 from ddpm_app.ui.theme import THEME
 
 HEADER = """# The interactive DDPM paper
@@ -60,6 +60,8 @@ def build_app(
                 noised = forward.build(shared)
             with gr.Tab("Likelihood", id="likelihood"):
                 measured = likelihood.build(shared)
+            with gr.Tab("Score", id="score") as tab:
+                score.build(tab)
             if training:
                 from ddpm_app.ui.tabs import train
 

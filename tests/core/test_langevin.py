@@ -43,7 +43,7 @@ def test_langevin_steps_reach_the_level_from_afar_and_stay_there(snr):
     mean, std = math.sqrt(alpha_bar) * MEAN, math.sqrt(alpha_bar * STD**2 + 1 - alpha_bar)
     afar = torch.full((2, *SHAPE), 2.0)
     x_t = correct(DIFFUSION, DENOISER, afar, i, drawing(seeds), num_steps=round(8 / snr**2), snr=snr)
-    # steps of 2 alpha r^2 of the variance leave it 1 / (1 - alpha r^2) too large; four standard errors besides
+    # steps of 2 alpha r^2 times the variance widen it by 1 / (1 - alpha r^2); four standard errors besides
     error = 4 * std / math.sqrt(x_t.numel())
     inflated = std / math.sqrt(1 - DIFFUSION.alphas[i].item() * snr**2)
     assert x_t.mean().item() == pytest.approx(mean, abs=error)
