@@ -38,14 +38,15 @@ class FlowRequest:
     def __post_init__(self) -> None:
         one_of("toy", self.toy, TOYS)
         one_of("sampler", self.sampler, SAMPLERS)
-        for name, low, high in (
-            ("num_inference_steps", 2, 200),
-            ("langevin_steps", 0, 20),
-            ("num_particles", 1, 1000),
-            ("seed", 0, MAX_SEED - 1000),
-        ):
+        whole_numbers = {
+            "num_inference_steps": (2, 200),
+            "langevin_steps": (0, 20),
+            "num_particles": (1, 1000),
+            "seed": (0, MAX_SEED - 1000),
+        }
+        for name, (low, high) in whole_numbers.items():
             object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
-        real("langevin_snr", self.langevin_snr, 0.01, 1)
+        object.__setattr__(self, "langevin_snr", real("langevin_snr", self.langevin_snr, 0.01, 1))
 
 
 @dataclass(frozen=True)

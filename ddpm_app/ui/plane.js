@@ -2,7 +2,7 @@
 // All numbers come from Python; here they are only placed between two stored levels of t, and painted.
 
 const find = (selector) => element.querySelector(selector);
-const SECONDS = 7, TRAIL = 9;
+const SECONDS = 7, TRAIL = 5;
 const INK = [[11, 10, 31], [67, 26, 110], [168, 46, 108], [240, 128, 60]];  // from no density to its peak
 let film = null, position = 0, playing = false, last = 0;
 

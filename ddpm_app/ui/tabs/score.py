@@ -27,6 +27,7 @@ DYNAMICS = {
     "predictor-corrector": ("ddpm", True),
     "annealed Langevin": ("langevin", True),
 }
+COLOURS = "a particle keeps the colour of the direction it started in"
 UNIT = 4000  # of the plane in a packed int16
 PLANE = Path(__file__).parents[1]
 
@@ -51,7 +52,8 @@ def build(tab: gr.Tab) -> None:
         film = packed(field_of(toy), flow(request))
         calls = f"{steps} steps" + (f", {langevin_steps} Langevin steps after each" if follows else "")
         took = time.perf_counter() - started
-        return {status: bar(f"{request.num_particles} particles, {calls}, in {took:.1f} s", 1.0), plane: film}
+        done = f"{request.num_particles} particles, {calls}, in {took:.1f} s"
+        return {status: bar(done, 1.0, COLOURS), plane: film}
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
@@ -68,7 +70,7 @@ def build(tab: gr.Tab) -> None:
             )
             seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
-            status = status_line(bar("Colour tells where around the noise a particle started", 0))
+            status = status_line(bar("Press the button", 0, COLOURS))
             plane = gr.HTML(
                 html_template=(PLANE / "plane.html").read_text(),
                 css_template=(PLANE / "plane.css").read_text(),
