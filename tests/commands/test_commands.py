@@ -204,13 +204,13 @@ def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
 
 
 def test_bench_times_training_steps_beside_diffusers_example(capsys):
-    values = answer(capsys, "bench", "--training", "--num-images", 1, 2, "--steps", 1, "--rounds", 1)
+    values = answer(capsys, "bench", "training", "--num-images", 1, 2, "--steps", 1, "--rounds", 1)
     assert [row["batch_size"] for row in values["rows"]] == [1, 2]
     for row in values["rows"]:
         assert row["ratio"] == pytest.approx(row["images_per_second"] / row["diffusers_images_per_second"])
         assert row["ratio"] > 0
-    assert "--steps" in complaint(capsys, "bench", "--training", "--steps", 0)
-    assert "batch_size" in complaint(capsys, "bench", "--training", "--num-images", 0)
+    assert "--steps" in complaint(capsys, "bench", "training", "--steps", 0)
+    assert "batch_size" in complaint(capsys, "bench", "training", "--num-images", 0)
 
 
 # train
