@@ -4,7 +4,7 @@ Without noise a DDIM step is an Euler step of an ordinary differential equation 
 eq. 14), which can be followed in either direction. Clipping would break it, so it is off both ways.
 """
 
-__all__ = ["encode", "reconstruction_error", "unclipped"]
+__all__ = ["TABLE_2", "encode", "reconstruction_error", "unclipped"]
 
 from collections.abc import Iterator
 from copy import copy
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.samplers import Denoiser, Step
+
+# steps -> mean squared error on [0, 1] of the paper's model on the CIFAR-10 test set
+TABLE_2 = {10: 0.014, 20: 0.0065, 50: 0.0023, 100: 0.0009, 200: 0.0004, 500: 0.0001, 1000: 0.0001}
 
 
 def unclipped(chain: GaussianDiffusion) -> GaussianDiffusion:

@@ -15,7 +15,18 @@ from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
-from ddpm_app.ui.tabs import ddim, forward, improved, interpolate, likelihood, progressive, sample, stochastic
+from ddpm_app.ui.tabs import (
+    compression,
+    ddim,
+    forward,
+    improved,
+    interpolate,
+    likelihood,
+    progressive,
+    sample,
+    score,
+    stochastic,
+)
 from ddpm_app.ui.theme import THEME
 
 HEADER = """# The interactive DDPM paper
@@ -61,6 +72,10 @@ def build_app(
                 noised = forward.build(shared)
             with gr.Tab("Likelihood", id="likelihood"):
                 measured = likelihood.build(shared)
+            with gr.Tab("Compression", id="compression"):
+                compressed = compression.build(shared)
+            with gr.Tab("Score", id="score") as tab:
+                score.build(tab)
             with gr.Tab("DDIM", id="ddim"):
                 deterministic, encoded, experiments = ddim.build(shared)
             with gr.Tab("Improved DDPM", id="improved"):
@@ -76,6 +91,7 @@ def build_app(
             "Interpolate to": ("interpolate", picture_b),
             "Forward": ("forward", noised),
             "Likelihood": ("likelihood", measured),
+            "Compression": ("compression", compressed),
             "Reconstruct": ("ddim", encoded),
         }
         for shown in (samples, films, continuations, between, *deterministic, respaced):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing
 from ddpm_app.core.images import from_uint8
-from ddpm_app.core.inversion import reconstruction_error
+from ddpm_app.core.inversion import TABLE_2, reconstruction_error
 from ddpm_app.engine import Frame, ReconstructRequest
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
@@ -36,7 +36,6 @@ $$\bar x_{t+1} = \bar x_t + (\bar\sigma_{t+1} - \bar\sigma_t)\,\epsilon_\theta(x
 \bar x = \tfrac{x}{\sqrt{\bar\alpha}}, \;\; \bar\sigma = \sqrt{\tfrac{1 - \bar\alpha}{\bar\alpha}}$$"""
 OWN_PICTURES = 4
 HEADERS = ["S", "this model", "the paper, CIFAR-10"]
-PAPER = {10: 0.014, 20: 0.0065, 50: 0.0023, 100: 0.0009, 200: 0.0004, 500: 0.0001, 1000: 0.0001}
 SPACINGS: list[tuple[str, Spacing]] = [
     ("from the lowest t, as in the paper", "leading"),
     ("up to T", "trailing"),
@@ -125,7 +124,7 @@ def errors(pictures: Sequence[Tensor], frames: Sequence[Frame], counts: Sequence
     x_0 = from_uint8(torch.stack(list(pictures)))
     means = [reconstruction_error(x_0, frame.x_t.cpu()).mean().item() for frame in frames]
     lines = [
-        (count, f"{mean:.5f}", f"{PAPER[count]:g}" if count in PAPER else "")
+        (count, f"{mean:.5f}", f"{TABLE_2[count]:g}" if count in TABLE_2 else "")
         for count, mean in zip(counts, means, strict=False)
     ]
     return pd.DataFrame(lines, columns=HEADERS)
