@@ -77,7 +77,8 @@ class StepGrid:
         """The figure, as far as its requests have come: uint8 (B, C, H, W) of each."""
         rows = [f"S = {count}" for count in self.steps]
         columns = {title: block.num_images for title, block in self.blocks.items()}
-        return figure(list(torch.cat(list(images))), rows, columns, tuple(images[0].shape[2:]))
+        height, width = images[0].shape[2:]
+        return figure(list(torch.cat(list(images))), rows, columns, (height, width))
 
     def drawn(self, shared: Shared, shown: Results, run: Run) -> Generator[Update, None, list[Tensor]]:
         """The live figure; returns the images of each request."""
@@ -95,7 +96,7 @@ class StepGrid:
         """How far each row is from the last one, block by block: RMSE on the scale 0..255."""
         width = len(self.blocks)
         last = [block.float() for block in images[-width:]]
-        table = {"S": self.steps}
+        table: dict[str, list] = {"S": self.steps}
         for place, title in enumerate(self.blocks):
             column = [block.float() - last[place] for block in images[place::width]]
             table[title] = [round(each.square().mean().sqrt().item(), 1) for each in column]

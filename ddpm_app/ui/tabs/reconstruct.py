@@ -62,7 +62,7 @@ def build(shared: Shared) -> gr.Image:
             yield {status: LOADING}
             shared.engine.model(model)
             run.clock.start()
-            files = [picture] if picture else [None] * OWN_PICTURES
+            files: list[str | None] = [picture] if picture else [None] * OWN_PICTURES
             pictures = own_or_given(shared, model, files, seed, run.token)
             for count in counts:
                 wanted = ReconstructRequest(

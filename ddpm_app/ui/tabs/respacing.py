@@ -3,6 +3,7 @@
 __all__ = ["build"]
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gradio as gr
 import torch
@@ -30,12 +31,12 @@ def build(shared: Shared) -> Results:
     ) -> Iterator[Update]:
         """Draws the same seeds by DDPM steps with each variance that the model supports, a block each."""
         counts = step_counts(steps)
-        plain = {"model": model, "sampler": "ddpm", "num_images": num_images, "seed": seed}
+        plain = SampleRequest(model=model, sampler="ddpm", num_images=num_images, seed=seed)
         with shared.sessions.run(request, "respacing") as run:
             yield {shown.status: LOADING}
             kinds = variance_types(shared.engine.model(model))
             run.clock.start()
-            blocks = {TITLES[kind]: SampleRequest(**plain, variance_type=kind) for kind in kinds}
+            blocks = {TITLES[kind]: replace(plain, variance_type=kind) for kind in kinds}
             grid = StepGrid(blocks, counts)
             images = yield from grid.drawn(shared, shown, run)
         learned = "" if "learned_range" in kinds else "this model learned no variance: see mnist-28-hybrid"

@@ -46,13 +46,13 @@ def build(shared: Shared) -> None:
             yield {status: LOADING}
             diffusion = shared.engine.model(model).diffusion
             run.clock.start()
-            fixed = {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0))}
+            fixed: Update = {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0))}
             if diffusion.variance_type != "learned_range":
                 told = f"{html.escape(model)} learned no variance: choose mnist-28-hybrid to see v"
                 yield {status: bar(told, 1), v: None, **fixed}
                 return
             yield fixed
-            files = [picture] if picture else [None] * OWN_PICTURES
+            files: list[str | None] = [picture] if picture else [None] * OWN_PICTURES
             pictures = own_or_given(shared, model, files, seed, run.token)
             wanted = VarianceRequest(
                 model=model, pictures=tuple(pictures), num_timesteps=num_timesteps, seed=seed
