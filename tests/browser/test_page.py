@@ -179,7 +179,7 @@ def test_a_picture_to_encode_is_sent_under_its_own_experiment(page: Page):
     press(page, "Generate")
     expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
     press(page, "Reconstruct")
-    expect(page.get_by_role("button", name="Encode and draw again")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Encode", exact=True)).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
 
 

@@ -12,7 +12,6 @@ from ddpm_app.engine import BoundsReport, BoundsRequest
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
-    examples,
     explain,
     offer_examples,
     own_or_given,
@@ -61,7 +60,7 @@ def build(shared: Shared) -> None:
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Measure")
-            picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
+            picture = picture_input("Picture (empty: the model's own)")
             offer_examples(shared, picture)
             steps = steps_control([25, 50, 100, 200])
             seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)

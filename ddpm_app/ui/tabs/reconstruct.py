@@ -89,14 +89,14 @@ def build(shared: Shared) -> gr.Image:
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
-            buttons = run_buttons("Encode and draw again")
+            buttons = run_buttons("Encode")
             picture = picture_input(f"Picture (empty: {OWN_PICTURES} of the model's own)")
             offer_examples(shared, picture)
             steps = steps_control([10, 20, 50])
             spacing = gr.Dropdown(SPACINGS, value="leading", label="Which timesteps are visited")
             seed = gr.Number(7, label="Seed of the model's own", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
-            status = status_line(bar("Press the button: pictures turn into noise and come back", 0))
+            status = status_line(bar("Press Encode: pictures turn into noise and come back", 0))
             shown = crisp("Encoded as x_T, and drawn from it again", enlarged=True)
             table = gr.Dataframe(
                 headers=HEADERS, label="Mean squared error, pixels in [0, 1]", interactive=False
