@@ -264,7 +264,7 @@ def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):  # noq
         if shown.count() and shown.first.bounding_box()["x"] < width - 40:
             shown.first.click()
         else:
-            page.get_by_label("More tabs").click()
+            page.get_by_label("More tabs").first.click()  # the page's own, not an experiment's
             page.locator(".overflow-dropdown button").filter(has_text=tab).click()
         expect(page.locator(".about").filter(visible=True).first).to_be_visible(timeout=PATIENCE)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
