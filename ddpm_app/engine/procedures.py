@@ -25,6 +25,7 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
+from ddpm_app.engine.solvers import SOLVERS, solver
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 
@@ -141,8 +142,10 @@ def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
     return chain.respaced(request.num_inference_steps, spacing)  # type: ignore[arg-type]
 
 
-def rule_of(request: SampleRequest) -> Rule:
-    """The request's sampler, with its settings where it has any."""
+def rule_of(request: SampleRequest, chain: GaussianDiffusion) -> Rule:
+    """The request's sampler for one run down the chain, with its settings where it has any."""
+    if request.sampler in SOLVERS:
+        return solver(request.sampler, chain)
     if request.sampler == "ddim":
         return partial(ddim, eta=request.eta, rederive_eps=request.rederive_eps)
     return SAMPLERS[request.sampler]
@@ -164,8 +167,8 @@ def _reverse(
     seeds: list[int],
     x_t: Tensor | None = None,
 ) -> Iterator[Step]:
-    shape, device = model.image_shape, model.device
-    return reverse(chain, model.denoiser, rule_of(request), seeds, shape, x_t=x_t, device=device)
+    rule, shape, device = rule_of(request, chain), model.image_shape, model.device
+    return reverse(chain, model.denoiser, rule, seeds, shape, x_t=x_t, device=device)
 
 
 def _prior(seed: int, model: Model) -> Tensor:

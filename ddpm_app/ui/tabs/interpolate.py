@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_app.engine import InterpolateRequest, SampleRequest, SlerpRequest, visits
+from ddpm_app.engine import DETERMINISTIC, InterpolateRequest, SampleRequest, SlerpRequest, visits
 from ddpm_app.pictures import save_animation, sheet, to_picture
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
@@ -135,7 +135,9 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
 
 
 def on_the_sphere(plain: SampleRequest, other_seed: int) -> SlerpRequest:
-    """The path between the two seeds, by DDIM; a DDIM's own settings count only where it was chosen."""
+    """The path between the two seeds, by a deterministic solver or DDIM, whose settings count where it was chosen."""
+    if plain.sampler in DETERMINISTIC:
+        return SlerpRequest(**plain.recipe(), other_seed=other_seed)
     chosen = plain if plain.sampler == "ddim" else SampleRequest()
     own = {"sampler": "ddim", "eta": chosen.eta, "rederive_eps": chosen.rederive_eps}
     return SlerpRequest(**plain.recipe() | own, other_seed=other_seed)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_app.engine import Frame, StochasticRequest, visits
+from ddpm_app.engine import DETERMINISTIC, EVERY_SAMPLER, Frame, StochasticRequest, visits
 from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.controls import (
     Shared,
@@ -82,7 +82,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             offer_examples(shared, picture)
             num_images = gr.Slider(1, 24, value=8, step=1, label="Continuations")
             warning = gr.Markdown(ALIKE, visible=False)
-            chain = chain_controls(shared, "ddpm", 100, eta=1.0)
+            noisy = [name for name in EVERY_SAMPLER if name not in DETERMINISTIC]
+            chain = chain_controls(shared, "ddpm", 100, eta=1.0, offered=noisy)
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(

@@ -1,0 +1,94 @@
+"""Samplers at few steps: how near each comes to a long DDIM run from the same x_T, and to pictures of the data.
+
+The second is the kernel distance of Binkowski et al. (2018) on bare pixels, where their KID takes Inception's
+features: it sees layout and colour, and says little of sharpness. It is unbiased in the number of pictures.
+"""
+
+__all__ = ["SolverReport", "compare_solvers", "kernel_distance"]
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_app.core.images import from_uint8
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.engine.solvers import DETERMINISTIC, SOLVERS
+
+REFERENCE_STEPS = 250
+REFERENCE_IMAGES = 16
+PARTS = 4  # of the pictures, for the standard error
+CONTENDERS: dict[str, dict[str, Any]] = {
+    "ddim": {"sampler": "ddim"},
+    **{name: {"sampler": name} for name in SOLVERS},
+    "ddim, eta 1": {"sampler": "ddim", "eta": 1.0},
+    "ddpm": {"sampler": "ddpm"},
+}
+
+
+@dataclass(frozen=True)
+class SolverReport:
+    """One sampler at one number of steps, each a network call.
+
+    `rmse` is that of the median picture in levels of 255, where no noise is drawn; `distance` is known where
+    pictures of the data are, with the standard error of our own pictures.
+    """
+
+    sampler: str
+    num_inference_steps: int
+    seconds: float
+    rmse: float | None
+    distance: float | None
+    standard_error: float | None
+
+
+def compare_solvers(
+    engine: Engine, request: SampleRequest, counts: Sequence[int], pictures: Tensor | None = None
+) -> Iterator[SolverReport]:
+    """A report for each count of steps and sampler; `pictures` uint8 (N, C, H, W) are of the data.
+
+    The long run is of the first 16 images.
+    """
+    longest = min(REFERENCE_STEPS, len(engine.model(request.model, request.precision).diffusion))
+    few = min(REFERENCE_IMAGES, request.num_images)
+    reference = _drawn(engine, replace(request, num_inference_steps=longest, num_images=few))
+    for steps in counts:
+        for name, settings in CONTENDERS.items():
+            started = time.perf_counter()
+            images = _drawn(engine, replace(request, num_inference_steps=steps, **settings))
+            seconds = time.perf_counter() - started
+            rmse = _median_rmse(images[:few], reference) if name in {"ddim", *DETERMINISTIC} else None
+            distance, error = (None, None) if pictures is None else _distance(images, pictures)
+            yield SolverReport(name, steps, seconds, rmse, distance, error)
+
+
+def kernel_distance(ours: Tensor, theirs: Tensor) -> float:
+    """1000 times the unbiased squared MMD of two sets of pictures uint8 under (x . y / d + 1)^3 on pixels."""
+    x, y = (from_uint8(pictures).double().flatten(1) for pictures in (ours, theirs))
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a: Tensor) -> Tensor:
+        among = kernel(a, a)
+        return (among.sum() - among.trace()) / (len(a) * (len(a) - 1))
+
+    return 1000 * (within(x) + within(y) - 2 * kernel(x, y).mean()).item()
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
+    parts = [kernel_distance(part, theirs) for part in ours.chunk(PARTS)]
+    return kernel_distance(ours, theirs), statistics.stdev(parts) / PARTS**0.5
+
+
+def _median_rmse(ours: Tensor, theirs: Tensor) -> float:
+    return (ours.float() - theirs.float()).square().flatten(1).mean(1).sqrt().median().item()
+
+
+def _drawn(engine: Engine, request: SampleRequest) -> Tensor:
+    *_, last = engine.run(request)
+    return last.images
