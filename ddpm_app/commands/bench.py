@@ -1,4 +1,4 @@
-"""Time the engine, or the training, against diffusers' own on the same network."""
+"""Time the engine, or the training, against diffusers' own; or compare samplers at few steps."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,9 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, help="timesteps visited, by default 20; with --training 5, a block"
     )
-    parser.add_argument("--num-images", type=int, nargs="+", help="batch sizes; 1 and 16, in training 64")
+    parser.add_argument(
+        "--num-images", type=int, nargs="+", help="batch sizes; 1 and 16, in training 64; with --solvers 16"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds of each side, in turn")
     parser.add_argument("--training", action="store_true", help="training steps of a new network instead")
+    parser.add_argument("--solvers", action="store_true", help="every sampler beside a long DDIM run instead")
+    parser.add_argument("--data", help="with --solvers: pictures to hold the samples against")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -30,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--rounds must be at least 1; got {options.rounds}")
     if options.training:
         _training(options, options.num_images or [64], steps)
+    elif options.solvers:
+        _solvers(options, *(options.num_images or [16])[:1], steps)
     else:
         _sampling(options, options.num_images or [1, 16], steps)
 
@@ -74,3 +80,22 @@ def _training(options: argparse.Namespace, batches: Sequence[int], steps: int) -
         for report in reports
     ]
     result(options, "\n".join(lines), {"rows": [asdict(report) for report in reports]})
+
+
+def _solvers(options: argparse.Namespace, num_images: int, steps: int) -> None:
+    from ddpm_app.evaluation.solvers import compare_solvers
+    from ddpm_app.training.data import load_images
+
+    request = SampleRequest(
+        model=options.model, num_images=num_images, seed=options.seed, precision=options.precision
+    )
+    engine = Engine(options.device, Path(options.checkpoints))
+    channels, height, _ = engine.model(options.model, options.precision).image_shape
+    pictures = load_images(options.data, height, channels, limit=2000).pixels if options.data else None
+    reports = []
+    for report in compare_solvers(engine, request, [steps], pictures):
+        reports.append(asdict(report))
+        if not options.json:
+            told = ", ".join(f"{name} {value:.2f}" for name, value in list(reports[-1].items())[2:] if value)
+            print(f"{report.sampler:16s}{report.num_inference_steps:4d} steps: {told}", flush=True)
+    result(options, f"{options.model}, {num_images} pictures", {"model": options.model, "rows": reports})

@@ -36,7 +36,7 @@ SAMPLER_LABELS = {
     "ddim": "DDIM",
     "dpmsolver++": "DPM-Solver++",
     "unipc": "UniPC",
-    "sde-dpmsolver++": "DPM-Solver++ of the SDE",
+    "sde-dpmsolver++": "SDE-DPM-Solver++",
 }
 VARIANCES = [
     ("as the model says", "auto"),

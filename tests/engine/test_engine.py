@@ -7,14 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ddpm_app.core.samplers import SAMPLERS
-from ddpm_app.engine import Engine, ForwardRequest, LikelihoodRequest, SampleRequest
+from ddpm_app.engine import EVERY_SAMPLER, Engine, ForwardRequest, LikelihoodRequest, SampleRequest
 from ddpm_app.engine import run as run_on_the_default_engine
 from ddpm_app.models import load_model
 from tests.doubles import edit, refusal
 
 TINY = {"model": "tiny-8", "num_inference_steps": 5}
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+every_sampler = pytest.mark.parametrize("sampler", EVERY_SAMPLER)
 
 
 def last_frame(engine, **values):

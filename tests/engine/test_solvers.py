@@ -89,7 +89,9 @@ def test_it_is_the_loop_of_diffusers_own_scheduler(name, clip_sample):
     x_t = torch.randn(SHAPE, generator=source)[None]
     for t in scheduler.timesteps:
         x_0 = diffusion.predict_x0(x_t, t[None], DENOISER(x_t, t[None]))
-        noise = {} if name in DETERMINISTIC else {"variance_noise": torch.randn(SHAPE, generator=source)[None]}
+        noise = (
+            {} if name in DETERMINISTIC else {"variance_noise": torch.randn(SHAPE, generator=source)[None]}
+        )
         x_t = scheduler.step(x_0.clamp(-1, 1) if clip_sample else x_0, t, x_t, **noise).prev_sample
     # its tables are float32
     torch.testing.assert_close(final(chain, DENOISER, solver(name, chain), [3]), x_t, rtol=0, atol=2e-4)

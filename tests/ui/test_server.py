@@ -170,7 +170,7 @@ def test_interpolation_between_uploads_shows_the_sources_at_both_ends(client: Cl
 def test_a_picture_carries_its_recipe_as_text(client: Client):
     answer = client.predict(**TINY, num_images=1, seed=9, api_name="/sample")
     text = opened(answer[3]).info["recipe"]
-    assert json.loads(text)["sampler"] == "ddim"
+    assert json.loads(text)["sampler"] == "sde-dpmsolver++"
 
 
 def test_every_picture_of_a_film_carries_its_recipe(client: Client, engine: Engine):

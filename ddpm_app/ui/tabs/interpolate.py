@@ -38,7 +38,7 @@ STRIP, GRID, SPHERE = "strip", "grid", "sphere"
 KINDS = [
     ("Strip over λ (figure 8)", STRIP),
     ("Grid over t and λ (figure 9)", GRID),
-    ("Two seeds on the sphere (DDIM)", SPHERE),
+    ("Two seeds on the sphere (noiseless)", SPHERE),
 ]
 GRID_ROWS = (1000, 875, 750, 625, 500, 375, 250, 125, 0)
 
@@ -135,7 +135,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
 
 
 def on_the_sphere(plain: SampleRequest, other_seed: int) -> SlerpRequest:
-    """The path between the two seeds, by a deterministic solver or DDIM, whose settings count where it was chosen."""
+    """The path between the two seeds without noise: by the solver chosen, else by DDIM as it is set."""
     if plain.sampler in DETERMINISTIC:
         return SlerpRequest(**plain.recipe(), other_seed=other_seed)
     chosen = plain if plain.sampler == "ddim" else SampleRequest()

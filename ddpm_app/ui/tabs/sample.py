@@ -54,7 +54,7 @@ def build(shared: Shared) -> Results:
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Generate")
             num_images = gr.Slider(1, 64, value=16, step=1, label="Images")
-            chain = chain_controls(shared, "ddim", 50)
+            chain = chain_controls(shared, "sde-dpmsolver++", 20)
         with gr.Column(scale=2, min_width=300):
             made_before = shared.engine.checkpoints / DEFAULT_MODEL / "samples.png"
             shown = results(
