@@ -19,6 +19,7 @@ from torch import Tensor
 from ddpm_app.core.images import from_uint8
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.engine.solvers import DETERMINISTIC, SOLVERS
+from ddpm_app.errors import UserError
 
 REFERENCE_STEPS = 250
 REFERENCE_IMAGES = 8
@@ -55,6 +56,8 @@ def compare_solvers(
 
     The long run is of the first 8 images.
     """
+    if pictures is not None and request.num_images < 2 * PARTS:
+        raise UserError(f"num_images must be at least {2 * PARTS} beside --data; got {request.num_images}")
     longest = min(REFERENCE_STEPS, len(engine.model(request.model, request.precision).diffusion))
     few = min(REFERENCE_IMAGES, request.num_images)
     reference = _drawn(engine, replace(request, num_inference_steps=longest, num_images=few))
@@ -89,7 +92,7 @@ def nearest_distance(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _quality(ours: Tensor, theirs: Tensor) -> tuple[float, float, float]:
-    parts = [kernel_distance(part, theirs) for part in ours.chunk(PARTS)]
+    parts = [kernel_distance(part, theirs) for part in ours.tensor_split(PARTS)]
     error = statistics.stdev(parts) / PARTS**0.5
     return kernel_distance(ours, theirs), error, nearest_distance(ours, theirs)
 
