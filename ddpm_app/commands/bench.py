@@ -96,6 +96,8 @@ def _solvers(options: argparse.Namespace, num_images: int, steps: int) -> None:
     for report in compare_solvers(engine, request, [steps], pictures):
         reports.append(asdict(report))
         if not options.json:
-            told = ", ".join(f"{name} {value:.2f}" for name, value in list(reports[-1].items())[2:] if value)
+            told = ", ".join(
+                f"{name} {value:.2f}" for name, value in list(reports[-1].items())[2:] if value is not None
+            )
             print(f"{report.sampler:16s}{report.num_inference_steps:4d} steps: {told}", flush=True)
     result(options, f"{options.model}, {num_images} pictures", {"model": options.model, "rows": reports})
