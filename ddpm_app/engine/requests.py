@@ -4,6 +4,7 @@ __all__ = [
     "AUTO",
     "MAX_IMAGES",
     "MAX_SEED",
+    "CompressionRequest",
     "ForwardRequest",
     "InterpolateRequest",
     "LikelihoodRequest",
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing, VarianceType
+from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
 from ddpm_app.errors import UserError, one_of
@@ -76,6 +78,8 @@ class SampleRequest:
     seed: int = 0
     precision: str = "exact"
     rederive_eps: bool = True  # ddim only: eps belongs to the clipped x0-hat; False is there to compare
+    langevin_steps: int = 0  # corrections after each reverse step but the last, with any sampler
+    langevin_snr: float = DEFAULT_SNR  # the signal-to-noise ratio r of each
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
@@ -89,6 +93,13 @@ class SampleRequest:
         self._set("seed", whole("seed", self.seed, 0, MAX_SEED))
         self._set("eta", real("eta", self.eta, 0, 1))
         truth("rederive_eps", self.rederive_eps)
+        self._set("langevin_steps", whole("langevin_steps", self.langevin_steps, 0, 20))
+        self._set("langevin_snr", real("langevin_snr", self.langevin_snr, 0.01, 1))
+        if self.langevin_steps and self.sampler == "unipc":
+            raise UserError(
+                "unipc goes on from its own x_t and would undo Langevin corrections of it; "
+                "set langevin_steps to 0, or choose another sampler"
+            )
 
     @property
     def seeds(self) -> list[int]:
@@ -190,13 +201,13 @@ class ForwardRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LikelihoodRequest:
-    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0."""
+class CompressionRequest:
+    """The lossy code of one picture, its rate from `num_terms` timesteps, or more where those are too few."""
 
     picture: Tensor = picture_field()
     model: str = DEFAULT_MODEL
     variance_type: str = AUTO
-    num_terms: int = 50
+    num_terms: int = 150
     seed: int = 0
     precision: str = "exact"
 
@@ -206,3 +217,18 @@ class LikelihoodRequest:
         one_of("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodRequest(CompressionRequest):
+    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0.
+
+    Each is the mean over `num_draws` of the noise, without which the bits of a single pixel are a gamble.
+    """
+
+    num_terms: int = 50
+    num_draws: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "num_draws", whole("num_draws", self.num_draws, 1, 64))

@@ -9,7 +9,7 @@ __all__ = ["SolverReport", "compare_solvers", "kernel_distance", "nearest_distan
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,9 +50,9 @@ class SolverReport:
 
 
 def compare_solvers(
-    engine: Engine, request: SampleRequest, counts: Sequence[int], pictures: Tensor | None = None
+    engine: Engine, request: SampleRequest, steps: int, pictures: Tensor | None = None
 ) -> Iterator[SolverReport]:
-    """A report for each count of steps and sampler; `pictures` uint8 (N, C, H, W) are of the data.
+    """A report for each sampler; `pictures` uint8 (N, C, H, W) are of the data.
 
     The long run is of the first 8 images.
     """
@@ -61,14 +61,13 @@ def compare_solvers(
     longest = min(REFERENCE_STEPS, len(engine.model(request.model, request.precision).diffusion))
     few = min(REFERENCE_IMAGES, request.num_images)
     reference = _drawn(engine, replace(request, num_inference_steps=longest, num_images=few))
-    for steps in counts:
-        for name, settings in CONTENDERS.items():
-            started = time.perf_counter()
-            images = _drawn(engine, replace(request, num_inference_steps=steps, **settings))
-            seconds = time.perf_counter() - started
-            rmse = _median_rmse(images[:few], reference) if name in {"ddim", *DETERMINISTIC} else None
-            quality = () if pictures is None else _quality(images, pictures)
-            yield SolverReport(name, steps, seconds, rmse, *quality)
+    for name, settings in CONTENDERS.items():
+        started = time.perf_counter()
+        images = _drawn(engine, replace(request, num_inference_steps=steps, **settings))
+        seconds = time.perf_counter() - started
+        rmse = _median_rmse(images[:few], reference) if name in {"ddim", *DETERMINISTIC} else None
+        quality = () if pictures is None else _quality(images, pictures)
+        yield SolverReport(name, steps, seconds, rmse, *quality)
 
 
 def kernel_distance(ours: Tensor, theirs: Tensor) -> float:

@@ -26,7 +26,7 @@ from gradio.components import Component
 from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing
-from ddpm_app.engine import EVERY_SAMPLER, CancelToken, Engine, SampleRequest
+from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.sessions import Sessions
@@ -34,6 +34,7 @@ from ddpm_app.ui.sessions import Sessions
 SAMPLER_LABELS = {
     "ddpm": "DDPM, ancestral",
     "ddim": "DDIM",
+    "langevin": "Annealed Langevin",
     "dpmsolver++": "DPM-Solver++",
     "unipc": "UniPC",
     "sde-dpmsolver++": "SDE-DPM-Solver++",
@@ -45,7 +46,7 @@ VARIANCES = [
     ("learned range", "learned_range"),
 ]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
-Request = TypeVar("Request", bound=SampleRequest)
+Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
 
 @dataclass(frozen=True)

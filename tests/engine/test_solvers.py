@@ -154,6 +154,10 @@ def test_only_the_solver_of_the_sde_draws_after_x_t_is_given(name):
     assert torch.equal(one, other) == (name in DETERMINISTIC)
 
 
+def test_langevin_corrections_that_unipc_would_undo_are_refused():
+    assert "langevin_steps to 0" in refusal(lambda: SampleRequest(sampler="unipc", langevin_steps=1))
+
+
 @every_deterministic
 def test_continuations_that_would_all_be_alike_are_refused(name):
     assert "same picture" in refusal(lambda: StochasticRequest(sampler=name))
