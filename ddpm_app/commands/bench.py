@@ -36,7 +36,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _sampling(options: argparse.Namespace, batches: Sequence[int], steps: int) -> None:
     engine = Engine(options.device, Path(options.checkpoints))
-    backend = engine.model(options.model, options.precision).backend
     reports = []
     for num_images in batches:
         request = SampleRequest(
@@ -48,6 +47,7 @@ def _sampling(options: argparse.Namespace, batches: Sequence[int], steps: int) -
             precision=options.precision,
         )
         reports.append(compare_with_diffusers(engine, request, options.rounds))
+    backend = engine.model(options.model, options.precision).backend
     lines = [f"{options.model}, {options.sampler}, {steps} steps, {backend}"]
     for report in reports:
         ms, other = (1000 * value / steps for value in (report.seconds, report.diffusers_seconds))
