@@ -31,6 +31,7 @@ BEYOND = {  # package -> the only layers that may import it
     "huggingface_hub": {"models", "engine", "training", "evaluation"},
     "safetensors": {"models", "engine", "training"},
     "accelerate": {"training", "evaluation"},
+    "gradio_client": {"evaluation"},
     "pyarrow": {"training"},
     "PIL": {"pictures", "training", "evaluation", "ui"},
 }

@@ -7,8 +7,9 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
 
 from ddpm_app.engine.cancel import Cancelled, CancelToken
 from ddpm_app.engine.engine import Engine, run
-from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport, Received
 from ddpm_app.engine.requests import (
+    CompressionRequest,
     ForwardRequest,
     InterpolateRequest,
     LikelihoodRequest,
@@ -21,12 +22,15 @@ from ddpm_app.engine.visits import visited, visits
 __all__ = [
     "CancelToken",
     "Cancelled",
+    "CompressionReport",
+    "CompressionRequest",
     "Engine",
     "ForwardRequest",
     "Frame",
     "InterpolateRequest",
     "LikelihoodReport",
     "LikelihoodRequest",
+    "Received",
     "SampleRequest",
     "SlerpRequest",
     "StochasticRequest",

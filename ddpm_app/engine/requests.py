@@ -4,6 +4,7 @@ __all__ = [
     "AUTO",
     "MAX_IMAGES",
     "MAX_SEED",
+    "CompressionRequest",
     "ForwardRequest",
     "InterpolateRequest",
     "LikelihoodRequest",
@@ -185,13 +186,13 @@ class ForwardRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LikelihoodRequest:
-    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0."""
+class CompressionRequest:
+    """The lossy code of one picture, its rate from `num_terms` timesteps, or more where those are too few."""
 
     picture: Tensor = picture_field()
     model: str = DEFAULT_MODEL
     variance_type: str = AUTO
-    num_terms: int = 50
+    num_terms: int = 150
     seed: int = 0
     precision: str = "exact"
 
@@ -201,3 +202,18 @@ class LikelihoodRequest:
         one_of("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodRequest(CompressionRequest):
+    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0.
+
+    Each is the mean over `num_draws` of the noise, without which the bits of a single pixel are a gamble.
+    """
+
+    num_terms: int = 50
+    num_draws: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "num_draws", whole("num_draws", self.num_draws, 1, 64))

@@ -1,6 +1,14 @@
 """Numbers about a model."""
 
 from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
+from ddpm_app.evaluation.rate_distortion import RateDistortionReport, rate_distortion
 from ddpm_app.evaluation.speed import SpeedReport, compare_with_diffusers
 
-__all__ = ["NllReport", "SpeedReport", "compare_with_diffusers", "negative_log_likelihood"]
+__all__ = [
+    "NllReport",
+    "RateDistortionReport",
+    "SpeedReport",
+    "compare_with_diffusers",
+    "negative_log_likelihood",
+    "rate_distortion",
+]

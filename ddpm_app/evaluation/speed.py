@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch
 from ddpm_app.core.samplers import generators
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.errors import UserError
+from ddpm_app.evaluation.peak import flops_per_image, peak_flops
 from ddpm_app.models.catalogue import locate
 from ddpm_app.models.exact import EXACT_MODELS
 
@@ -27,6 +29,7 @@ class SpeedReport:
     diffusers_seconds: float
     ratio: float
     largest_difference: int  # uint8 levels between the two results
+    peak_share: float  # floating point operations a second of our run, over those of a product of matrices
 
 
 def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int = 3) -> SpeedReport:
@@ -36,9 +39,6 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
     for a number of steps that does not divide T, where the two visit different timesteps, and for a model
     without weights.
     """
-    from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
-    from diffusers.utils import logging
-
     if request.sampler not in ("ddpm", "ddim"):
         raise UserError("diffusers' pipelines sample with ddpm or ddim; choose one of them")
     model = engine.model(request.model, request.precision)
@@ -51,17 +51,7 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
         )
     model.settle()
     request = replace(request, timestep_spacing="leading")
-    logging.disable_progress_bar()  # of loading, which diffusers would write into any log
-    pipeline = DDPMPipeline.from_pretrained(locate(request.model, engine.checkpoints)).to(model.device)
-    config = pipeline.scheduler.config
-    settings: dict = {}
-    if request.sampler == "ddpm":
-        pipeline.scheduler = DDPMScheduler.from_config(config, timestep_spacing="leading")
-    else:
-        scheduler = DDIMScheduler.from_config(config, timestep_spacing="leading")
-        pipeline = DDIMPipeline(pipeline.unet, scheduler)
-        settings = {"eta": request.eta, "use_clipped_model_output": True}
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline, settings = diffusers_pipeline(engine, request)
 
     def theirs() -> np.ndarray:
         pictures = pipeline(
@@ -79,14 +69,37 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
 
     difference = int(np.abs(ours() - theirs()).max())
     times = [(_seconds(ours, model.device), _seconds(theirs, model.device)) for _ in range(rounds)]
+    flops = (
+        request.num_inference_steps * request.num_images * flops_per_image(pipeline.unet, model.image_shape)
+    )
+    seconds = statistics.median(mine for mine, _ in times)
     return SpeedReport(
         request.num_images,
         request.num_inference_steps,
-        statistics.median(mine for mine, _ in times),
+        seconds,
         statistics.median(other for _, other in times),
         statistics.median(other / mine for mine, other in times),
         difference,
+        flops / seconds / peak_flops(model.device),
     )
+
+
+def diffusers_pipeline(engine: Engine, request: SampleRequest) -> tuple[Any, dict[str, Any]]:
+    """The pipeline that draws the request's images from leading timesteps, and what its call wants beside."""
+    from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()  # of loading, which diffusers would write into any log
+    pipeline: Any = DDPMPipeline.from_pretrained(locate(request.model, engine.checkpoints))
+    config, settings = pipeline.scheduler.config, {}
+    if request.sampler == "ddpm":
+        pipeline.scheduler = DDPMScheduler.from_config(config, timestep_spacing="leading")
+    else:
+        scheduler = DDIMScheduler.from_config(config, timestep_spacing="leading")
+        pipeline = DDIMPipeline(pipeline.unet, scheduler)
+        settings = {"eta": request.eta, "use_clipped_model_output": True}
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(engine.model(request.model, request.precision).device), settings
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Our training step against that of diffusers' unconditional example, in turn within one process.
+"""Our training step against that of diffusers' unconditional example, each in a process of its own, in turn.
 
 Both train the same network on the same PNG files of random pictures, at the same batch size and precision, on
 one device. The other side is the loop of `examples/unconditional_image_generation/train_unconditional.py` in
@@ -8,12 +8,14 @@ a cosine schedule, the loss read back at each step. Left out, in its favour: Arr
 
 __all__ = ["TrainingSpeed", "compare_training"]
 
+import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,12 @@ from torch.nn.functional import mse_loss
 
 from ddpm_app.pictures import to_picture
 from ddpm_app.training import TrainingConfig, train
+from ddpm_app.training.machine import mixed_precision
 from ddpm_app.training.network import build_unet
 
 BATCHES = 8  # in the data set
 NEVER = 10**9  # steps
-Blocks = Generator[object, None, None]
+Side = Callable[[TrainingConfig, int], Iterator[object]]  # pauses after each block of so many steps
 
 
 @dataclass(frozen=True)
@@ -50,40 +53,67 @@ def compare_training(config: TrainingConfig, rounds: int = 3, block: int = 5) ->
 
     `config` gives the network and the batch; its data, its folder and its number of steps are not used.
     """
-    from accelerate.state import AcceleratorState
-
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-        network = build_unet(config)
+    with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder, "data"), Path(folder, "out")
         _save_random_pictures(data, config)
         config = replace(
             config, data=str(data), out=str(out), num_steps=NEVER, save_every=NEVER, sample_every=NEVER
         )
-        with closing(_our_blocks(config, block)) as ours, closing(_example(config, network, block)) as theirs:
-            next(ours)  # first, since accelerate keeps the precision that it was first given
-            next(theirs)
-            times = [(_seconds(ours), _seconds(theirs)) for _ in range(rounds)]
+        with _process(_our_blocks, config, block) as ours, _process(_example, config, block) as theirs:
+            ours(), theirs()
+            times = [(ours(), theirs()) for _ in range(rounds)]
     mine, other = (block * config.batch_size / statistics.median(side) for side in zip(*times, strict=True))
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    precision = AcceleratorState().mixed_precision
+    with torch.device("meta"):  # to count draws no weights
+        num_parameters = sum(parameter.numel() for parameter in build_unet(config).parameters())
+    precision = mixed_precision(config.precision)
     return TrainingSpeed(
         config.batch_size, rounds * block, num_parameters, precision, mine, other, ratio=mine / other
     )
 
 
-def _our_blocks(config: TrainingConfig, block: int) -> Blocks:
+@contextlib.contextmanager
+def _process(side: Side, config: TrainingConfig, block: int) -> Iterator[Callable[[], float]]:
+    """A function that has a process of its own do the next block, and returns its seconds."""
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, side, config, block), daemon=True)
+    process.start()
+    there.close()  # so that the death of the process ends the wait for its answer
+
+    def next_block() -> float:
+        here.send(True)
+        return here.recv()
+
+    try:
+        yield next_block
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(connection: Connection, side: Side, config: TrainingConfig, block: int) -> None:
+    blocks = side(config, block)
+    with contextlib.suppress(EOFError):  # once the other end is closed
+        while connection.recv():
+            started = time.perf_counter()
+            next(blocks)  # ends with a loss read back, so the device has finished too
+            connection.send(time.perf_counter() - started)
+
+
+def _our_blocks(config: TrainingConfig, block: int) -> Iterator[object]:
     """Our loop, which pauses after each `block` steps."""
     yield from train(config, resume=False, report_every=block)
 
 
-def _example(config: TrainingConfig, network, block: int) -> Blocks:
+def _example(config: TrainingConfig, block: int) -> Iterator[object]:
     """The example's loop, which pauses after each `block` steps."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
 
-    accelerator = Accelerator()
+    network: Any = build_unet(config)
+    accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision, torch.float32)
     ema = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
     scheduler: Any = DDPMScheduler(config.num_train_timesteps)
@@ -142,9 +172,3 @@ def _save_random_pictures(folder: Path, config: TrainingConfig) -> None:
     for place in range(BATCHES * config.batch_size):  # whole batches: the example does not drop the last one
         picture = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         to_picture(picture).save(folder / f"{place:05d}.png")
-
-
-def _seconds(blocks: Blocks) -> float:
-    started = time.perf_counter()
-    next(blocks)  # ends with a loss read back, so the device has finished too
-    return time.perf_counter() - started

@@ -1,7 +1,7 @@
 """The gradient of a batch, taken in parts: one after the other, or on a CPU side by side.
 
-A small network leaves the cores of a CPU waiting for one another inside every operation; a part of the batch
-for each core keeps them busy.
+Inside every operation of a small network the cores of a CPU wait for one another; with a part of the batch
+for each they meet once a step.
 """
 
 __all__ = ["Gradients"]
@@ -30,6 +30,7 @@ class Gradients:
         steady = not any(isinstance(module, nn.Dropout) and module.p for module in network.modules())
         alone = accelerator.device.type == "cpu" and accelerator.num_processes == 1
         self.cores = torch.get_num_threads() if alone and steady else 1
+        self.pool = ThreadPoolExecutor(self.cores, "gradient")  # its threads begin with their first part
 
     def add(self, share: Batch) -> Tensor:
         """Adds to .grad what this process's share of a batch gives; returns the losses, unweighted, (B,)."""
@@ -50,15 +51,15 @@ class Gradients:
     def _side_by_side(self, parts: list[Batch], num_images: int) -> Tensor:
         all_threads = torch.get_num_threads()
 
-        def gradient(part: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        def gradient(part: Batch) -> tuple[Tensor, list[Tensor]]:
             torch.set_num_threads(max(1, all_threads // len(parts)))
             own = self.losses_of(part)
             mean = (own * part.weight).sum() / num_images
-            return own.detach(), torch.autograd.grad(mean, self.parameters)
+            return own.detach(), list(torch.autograd.grad(mean, self.parameters))
 
-        with ThreadPoolExecutor(len(parts)) as pool:
-            losses, gradients = zip(*pool.map(gradient, parts), strict=True)
-        total = [torch.stack(each).sum(0) for each in zip(*gradients, strict=True)]
+        losses, (total, *others) = zip(*self.pool.map(gradient, parts), strict=True)
+        for other in others:
+            torch._foreach_add_(total, other)
         for parameter, value in zip(self.parameters, total, strict=True):
             parameter.grad = value if parameter.grad is None else parameter.grad + value
         return torch.cat(losses)

@@ -7,7 +7,6 @@ processes, as `accelerate launch` starts them, each take their share of the same
 __all__ = ["train"]
 
 import contextlib
-import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeli
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
+from ddpm_app.training.machine import enough_memory, keep_freed_memory, new_accelerator
 from ddpm_app.training.network import build_unet
 from ddpm_app.training.reports import Progress, begin_log, held_out_loss, log, save_samples
 from ddpm_app.training.sources import hub_dataset
@@ -94,6 +94,8 @@ class Run:
         self.config = config
         self.accelerator = accelerator = new_accelerator(config)
         self.main = accelerator.is_main_process
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         pixels = Path(config.out, "pixels")
         self.pixels = self._pictures(config.data, pixels / "data")
         self.held_out = (
@@ -112,7 +114,7 @@ class Run:
             EMAModel(
                 unet.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
             ),
-            torch.optim.Adam(unet.parameters(), lr=config.learning_rate),
+            torch.optim.Adam(unet.parameters(), lr=config.learning_rate, fused=True),
             TimestepSampler(config.num_train_timesteps, config.timestep_sampling == "importance"),
         )
         if resume:
@@ -129,7 +131,8 @@ class Run:
         whole = training_batch(config, self.pixels, state.timesteps, state.step)
         share = whole.parts(self.accelerator.num_processes)[self.accelerator.process_index]
         seed = config.seed + STRIDE * (state.step + 1) + 1 + self.accelerator.process_index
-        with enough_memory(config), global_randomness(seed):
+        draws = global_randomness(seed) if config.dropout else contextlib.nullcontext()
+        with enough_memory(config), draws:
             own = self.gradients.add(share.to(self.accelerator.device))
         losses = self.accelerator.gather(own).float().cpu()
         loss = (losses * whole.weight).mean().item()
@@ -211,30 +214,6 @@ class Run:
         return images.pixels
 
 
-def new_accelerator(config: TrainingConfig):
-    """accelerate's view of processes and devices; UserError where the batch or a tracker does not fit it."""
-    from accelerate import Accelerator
-
-    try:
-        accelerator = Accelerator(
-            mixed_precision=mixed_precision(config.precision),
-            log_with=config.log_with or None,
-            project_dir=config.out,
-        )
-    except ValueError as error:  # a tracker or a number format that is not there
-        raise UserError(f"{str(error).splitlines()[0]}; choose another precision or log_with") from error
-    shares = accelerator.num_processes * config.gradient_accumulation_steps
-    if config.batch_size % shares:
-        raise UserError(
-            f"batch_size must be a multiple of {shares}, the processes times gradient_accumulation_steps; "
-            f"got {config.batch_size}"
-        )
-    if config.log_with:
-        import_tracker(config.log_with)
-        accelerator.init_trackers("ddpm", config={k: str(v) for k, v in asdict(config).items()})
-    return accelerator
-
-
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """Linear warm-up, then cosine decay to `final_learning_rate` of the peak at the last step."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
@@ -243,40 +222,9 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.learning_rate * warm * decay
 
 
-def mixed_precision(precision: str) -> str:
-    """accelerate's name; `auto` is bf16 where the processor computes in it: emulated, it is far slower."""
-    if precision != "auto":
-        return "no" if precision == "fp32" else precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
-
-
 @contextlib.contextmanager
 def global_randomness(seed: int) -> Iterator[None]:
     """Within the block torch's global generators, which initial weights and dropout use, start at `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextlib.contextmanager
-def enough_memory(config: TrainingConfig) -> Iterator[None]:
-    """UserError for what torch says when memory ends."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise UserError(
-            f"a step does not fit in memory; double gradient_accumulation_steps "
-            f"({config.gradient_accumulation_steps}) or lower batch_size ({config.batch_size}), and resume"
-        ) from error
-
-
-def import_tracker(name: str) -> None:
-    """UserError unless the package of that tracker is installed."""
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"log_with {name} needs its package: pip install {name}") from error

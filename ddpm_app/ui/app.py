@@ -14,7 +14,7 @@ from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
-from ddpm_app.ui.tabs import forward, interpolate, likelihood, progressive, sample, stochastic
+from ddpm_app.ui.tabs import compression, forward, interpolate, likelihood, progressive, sample, stochastic
 from ddpm_app.ui.theme import THEME
 
 HEADER = """# The interactive DDPM paper
@@ -60,6 +60,8 @@ def build_app(
                 noised = forward.build(shared)
             with gr.Tab("Likelihood", id="likelihood"):
                 measured = likelihood.build(shared)
+            with gr.Tab("Compression", id="compression"):
+                compressed = compression.build(shared)
             if training:
                 from ddpm_app.ui.tabs import train
 
@@ -71,6 +73,7 @@ def build_app(
             "Interpolate to": ("interpolate", picture_b),
             "Forward": ("forward", noised),
             "Likelihood": ("likelihood", measured),
+            "Compression": ("compression", compressed),
         }
         for shown in (samples, films, continuations, between):
             with shown.send_row:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing
 from ddpm_app.core.samplers import SAMPLERS
-from ddpm_app.engine import CancelToken, Engine, SampleRequest
+from ddpm_app.engine import CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.sessions import Sessions
@@ -40,7 +40,7 @@ VARIANCES = [
     ("learned range", "learned_range"),
 ]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
-Request = TypeVar("Request", bound=SampleRequest)
+Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tests.ui.test_server import wait_until
 
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-TABS = ("Sample", "Progressive", "Stochastic x₀", "Interpolate", "Forward", "Likelihood")
+TABS = ("Sample", "Progressive", "Stochastic x₀", "Interpolate", "Forward", "Likelihood", "Compression")
 PATIENCE = 60_000
 
 
@@ -113,6 +113,7 @@ def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
         "Interpolate": ("Interpolate", "Interpolated in"),
         "Forward": ("Add noise", "SNR"),
         "Likelihood": ("Measure", "bits/dim in"),
+        "Compression": ("Compress", "more leave none in"),
     }
     assert tuple(work) == TABS
     for tab, (button, said) in work.items():
@@ -128,6 +129,16 @@ def test_dragging_through_a_film_changes_the_frame_and_its_timestep(page: Page):
     before = sheet_source(page)
     page.get_by_role("slider", name=re.compile("Drag through")).press("Home")
     expect(page.get_by_text("after the step at t = 1000").first).to_be_visible(timeout=PATIENCE)
+    assert sheet_source(page) != before
+
+
+def test_dragging_back_shows_what_fewer_bits_brought(page: Page):
+    open_tab(page, "Compression")
+    press(page, "Compress")
+    expect(status(page)).to_contain_text("more leave none in", timeout=PATIENCE)
+    before = sheet_source(page)
+    page.get_by_role("slider", name=re.compile("Bits received")).press("Home")
+    expect(page.get_by_text("x_t at t = 1000").first).to_be_visible(timeout=PATIENCE)
     assert sheet_source(page) != before
 
 

@@ -171,6 +171,19 @@ def test_of_one_picture_the_standard_error_is_not_known(capsys, pictures):
     assert values["standard_error"] is None
 
 
+def test_evaluate_prints_and_tells_the_rows_of_table_4(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "rate-distortion", "--num-images", 1]
+    values = answer(capsys, *wanted)
+    assert [row["reverse_steps"] for row in values["rows"]] == list(range(1000, 0, -100))
+    assert all(row["rate_standard_error"] is None for row in values["rows"])  # of one picture
+    assert main([*map(str, wanted)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 12
+    for line, row in zip(printed[1:-1], values["rows"], strict=True):
+        assert line.split()[:2] == [str(row["reverse_steps"]), f"{row['rate_bpd']:.5f}"]
+    assert printed[1].split()[-2:] == ["1.77581", "0.95136"]  # the paper's
+
+
 def test_evaluate_says_what_is_wrong(capsys, tmp_path, pictures):
     assert "--data" in complaint(capsys, "evaluate", *NORMAL)
     assert "--data" in complaint(capsys, "evaluate", *NORMAL, "--data", tmp_path / "missing")
@@ -204,13 +217,13 @@ def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
 
 
 def test_bench_times_training_steps_beside_diffusers_example(capsys):
-    values = answer(capsys, "bench", "--training", "--num-images", 1, 2, "--steps", 1, "--rounds", 1)
+    values = answer(capsys, "bench", "training", "--num-images", 1, 2, "--steps", 1, "--rounds", 1)
     assert [row["batch_size"] for row in values["rows"]] == [1, 2]
     for row in values["rows"]:
         assert row["ratio"] == pytest.approx(row["images_per_second"] / row["diffusers_images_per_second"])
         assert row["ratio"] > 0
-    assert "--steps" in complaint(capsys, "bench", "--training", "--steps", 0)
-    assert "batch_size" in complaint(capsys, "bench", "--training", "--num-images", 0)
+    assert "--steps" in complaint(capsys, "bench", "training", "--steps", 0)
+    assert "batch_size" in complaint(capsys, "bench", "training", "--num-images", 0)
 
 
 # train

@@ -138,7 +138,7 @@ def test_a_data_set_of_texts_is_refused(hub, tmp_path):
 
 def test_a_data_set_that_is_nowhere_is_told(hub):
     sentence = refusal(lambda: values("photos/cats"))
-    assert "no folder photos/cats here" in sentence
+    assert "no data set photos/cats here" in sentence
     assert "check the spelling" in sentence
     assert "private" in sentence
 
@@ -161,7 +161,7 @@ def test_a_login_that_the_hub_refuses_is_told(hub, monkeypatch):
 
 
 def test_a_name_that_no_data_set_can_have_is_told(hub):
-    assert "owner/name" in refusal(lambda: values("owner/re--po"))
+    assert "owner/repo" in refusal(lambda: values("owner/re--po"))
     assert not hub.log
 
 

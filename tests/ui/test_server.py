@@ -19,7 +19,15 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.pictures import read_recipe
 from tests.ui.conftest import MODEL
 
-ENDPOINTS = ("/sample", "/progressive", "/stochastic", "/interpolate", "/forward", "/likelihood")
+ENDPOINTS = (
+    "/sample",
+    "/progressive",
+    "/stochastic",
+    "/interpolate",
+    "/forward",
+    "/likelihood",
+    "/compression",
+)
 TINY = {"model": "tiny-8", "num_inference_steps": 3}
 
 
@@ -212,7 +220,8 @@ NUMBERS = {
     "/stochastic": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
     "/interpolate": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
     "/forward": ("diffusion_steps", "seed"),
-    "/likelihood": ("num_terms", "seed"),
+    "/likelihood": ("num_terms", "num_draws", "seed"),
+    "/compression": ("num_terms", "seed"),
 }
 
 

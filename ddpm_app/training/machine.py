@@ -1,0 +1,96 @@
+"""What a run asks of the machine: processes and devices, a number format, trackers, memory."""
+
+__all__ = ["enough_memory", "keep_freed_memory", "mixed_precision", "new_accelerator"]
+
+import contextlib
+import ctypes
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+
+from ddpm_app.errors import UserError
+from ddpm_app.training.config import TrainingConfig
+
+# parameters of mallopt(3)
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+MAX_INT = 2**31 - 1
+
+
+def new_accelerator(config: TrainingConfig):
+    """accelerate's view of processes and devices; UserError where the batch or a tracker does not fit it."""
+    from accelerate import Accelerator
+
+    try:
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision(config.precision),
+            log_with=config.log_with or None,
+            project_dir=config.out,
+        )
+    except ValueError as error:  # a tracker or a number format that is not there
+        raise UserError(f"{str(error).splitlines()[0]}; choose another precision or log_with") from error
+    shares = accelerator.num_processes * config.gradient_accumulation_steps
+    if config.batch_size % shares:
+        raise UserError(
+            f"batch_size must be a multiple of {shares}, the processes times gradient_accumulation_steps; "
+            f"got {config.batch_size}"
+        )
+    if config.log_with:
+        import_tracker(config.log_with)
+        accelerator.init_trackers("ddpm", config={k: str(v) for k, v in asdict(config).items()})
+    return accelerator
+
+
+def mixed_precision(precision: str) -> str:
+    """accelerate's name; `auto` is bf16 where the processor computes in it: emulated, it is far slower."""
+    if precision != "auto":
+        return "no" if precision == "fp32" else precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def import_tracker(name: str) -> None:
+    """UserError unless the package of that tracker is installed."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"log_with {name} needs its package: pip install {name}") from error
+
+
+@contextlib.contextmanager
+def enough_memory(config: TrainingConfig) -> Iterator[None]:
+    """UserError for what torch says when memory ends."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"a step does not fit in memory; double gradient_accumulation_steps "
+            f"({config.gradient_accumulation_steps}) or lower batch_size ({config.batch_size}), and resume"
+        ) from error
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc's malloc reuse what this process frees; does nothing where there is no glibc.
+
+    By default the activations of a step, some megabytes each, go back to the kernel one by one, and are
+    fetched and cleared anew at the next step: a fifth of a small network's time on a CPU. From now on the
+    process keeps the memory of its largest step until it ends.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter, value in (
+        (M_MMAP_MAX, 0),
+        (M_TRIM_THRESHOLD, MAX_INT),
+        (M_TOP_PAD, 2**26),
+        (M_ARENA_MAX, 1),  # or each thread would keep a heap of its own
+    ):
+        mallopt(parameter, value)
