@@ -140,7 +140,7 @@ def _compiled(
     core, model = openvino.Core(), _converted(network, image_shape)
     pixels = image_shape[-2] * image_shape[-1]
     for size in PIECES:
-        if size == 1 or (size <= 2 * torch.get_num_threads() and size * pixels <= PIXELS_PER_PIECE):
+        if size == 1 or (size <= 4 * torch.get_num_threads() and size * pixels <= PIXELS_PER_PIECE):
             if _ending():
                 raise InterruptedError("the program ends")
             fixed = model.clone()
