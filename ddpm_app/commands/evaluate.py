@@ -3,56 +3,21 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from ddpm_app.commands.metrics import METRICS
 from ddpm_app.commands.report import add_model_arguments, progress, result
-from ddpm_app.core.compression import TABLE_4
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
-from ddpm_app.evaluation import NllReport, RateDistortionReport, negative_log_likelihood, rate_distortion
 from ddpm_app.training.data import SOURCES, load_images
-
-
-def bound(report: NllReport) -> str:
-    """The mean over the pictures, split as in equation 5."""
-    return (
-        f"{report.bits_per_dim:.3f} +- {report.standard_error:.3f} bits/dim, {report.num_images} pictures, "
-        f"L_T {report.prior_bpd:.2g}, L_1..T-1 {report.vb_bpd:.3f}, L_0 {report.decoder_bpd:.3f} "
-        f"({report.terms_measured} timesteps each)"
-    )
-
-
-def table(report: RateDistortionReport) -> str:
-    """The rows of table 4 beside the paper's own, which are of another model and other pictures."""
-    head = f"{'reverse steps':>13}  {'rate, bits/dim':>20}  {'RMSE, 0..255':>18}    DDPM on CIFAR-10"
-    rows = [
-        f"{row.reverse_steps:>13}  {row.rate_bpd:>8.5f} +- {row.rate_standard_error:>8.5f}"
-        f"  {row.rmse:>8.5f} +- {row.rmse_standard_error:>6.3f}    "
-        + "  ".join(f"{value:>8.5f}" for value in TABLE_4.get(row.reverse_steps, ()))
-        for row in report.rows
-    ]
-    last = (
-        f"{report.num_images} pictures, {report.terms_measured} timesteps each; "
-        f"L_0, {report.decoder_bpd:.3f} bits/dim more, makes them exact. "
-        "Ideal code lengths: no bits are written."
-    )
-    return "\n".join([head, *rows, last])
-
-
-# name -> how it is measured, and how it is told
-METRICS: dict[str, tuple[Callable, Callable]] = {
-    "nll": (negative_log_likelihood, bound),
-    "rate-distortion": (rate_distortion, table),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, on which pictures, and how closely."""
     add_model_arguments(parser)
     parser.add_argument(
-        "--metric", default="nll", choices=list(METRICS), help="the variational bound, or DDPM's table 4"
+        "--metric", default="nll", choices=list(METRICS), help="the bound, DDPM's table 4, or few steps"
     )
     parser.add_argument("--data", required=True, help=SOURCES)
     parser.add_argument("--num-images", type=int, default=16, help="the first so many pictures")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.images import from_uint8, to_uint8
+from ddpm_app.core.langevin import correct, langevin
 from ddpm_app.core.procedures import lower_part, mix, slerp, through
 from ddpm_app.core.samplers import SAMPLERS, Rule, Step, ddim, generators, reverse
 from ddpm_app.core.schedules import SCHEDULES
@@ -110,6 +111,8 @@ def rule_of(request: SampleRequest) -> Rule:
     """The request's sampler, with its settings where it has any."""
     if request.sampler == "ddim":
         return partial(ddim, eta=request.eta, rederive_eps=request.rederive_eps)
+    if request.sampler == "langevin":
+        return partial(langevin, snr=request.langevin_snr)
     return SAMPLERS[request.sampler]
 
 
@@ -130,7 +133,10 @@ def _reverse(
     x_t: Tensor | None = None,
 ) -> Iterator[Step]:
     shape, device = model.image_shape, model.device
-    return reverse(chain, model.denoiser, rule_of(request), seeds, shape, x_t=x_t, device=device)
+    rule, corrector = rule_of(request), None
+    if request.langevin_steps:
+        corrector = partial(correct, num_steps=request.langevin_steps, snr=request.langevin_snr)
+    return reverse(chain, model.denoiser, rule, seeds, shape, x_t=x_t, device=device, corrector=corrector)
 
 
 def _prior(seed: int, model: Model) -> Tensor:

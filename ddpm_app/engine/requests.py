@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing, VarianceType
+from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError, one_of
@@ -77,6 +78,8 @@ class SampleRequest:
     seed: int = 0
     precision: str = "exact"
     rederive_eps: bool = True  # ddim only: eps belongs to the clipped x0-hat; False is there to compare
+    langevin_steps: int = 0  # corrections after each reverse step but the last, with any sampler
+    langevin_snr: float = DEFAULT_SNR  # the signal-to-noise ratio r of each
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
@@ -90,6 +93,8 @@ class SampleRequest:
         self._set("seed", whole("seed", self.seed, 0, MAX_SEED))
         self._set("eta", real("eta", self.eta, 0, 1))
         truth("rederive_eps", self.rederive_eps)
+        self._set("langevin_steps", whole("langevin_steps", self.langevin_steps, 0, 20))
+        self._set("langevin_snr", real("langevin_snr", self.langevin_snr, 0.01, 1))
 
     @property
     def seeds(self) -> list[int]:

@@ -3,12 +3,15 @@
 from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
 from ddpm_app.evaluation.rate_distortion import RateDistortionReport, rate_distortion
 from ddpm_app.evaluation.speed import SpeedReport, compare_with_diffusers
+from ddpm_app.evaluation.steps import StepsReport, few_steps
 
 __all__ = [
     "NllReport",
     "RateDistortionReport",
     "SpeedReport",
+    "StepsReport",
     "compare_with_diffusers",
+    "few_steps",
     "negative_log_likelihood",
     "rate_distortion",
 ]

@@ -14,7 +14,16 @@ from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
-from ddpm_app.ui.tabs import compression, forward, interpolate, likelihood, progressive, sample, stochastic
+from ddpm_app.ui.tabs import (
+    compression,
+    forward,
+    interpolate,
+    likelihood,
+    progressive,
+    sample,
+    score,
+    stochastic,
+)
 from ddpm_app.ui.theme import THEME
 
 HEADER = """# The interactive DDPM paper
@@ -62,6 +71,8 @@ def build_app(
                 measured = likelihood.build(shared)
             with gr.Tab("Compression", id="compression"):
                 compressed = compression.build(shared)
+            with gr.Tab("Score", id="score") as tab:
+                score.build(tab)
             if training:
                 from ddpm_app.ui.tabs import train
 

@@ -32,7 +32,7 @@ from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.sessions import Sessions
 
-SAMPLER_LABELS = {"ddpm": "DDPM, ancestral", "ddim": "DDIM"}
+SAMPLER_LABELS = {"ddpm": "DDPM, ancestral", "ddim": "DDIM", "langevin": "Annealed Langevin"}
 VARIANCES = [
     ("as the model says", "auto"),
     ("small: posterior variance", "fixed_small"),

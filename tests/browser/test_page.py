@@ -248,3 +248,21 @@ def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):  # noq
         expect(page.locator(".about").filter(visible=True).first).to_be_visible(timeout=PATIENCE)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
+
+
+def test_the_score_field_draws_itself_and_follows_t(page: Page):
+    page.emulate_media(reduced_motion="reduce")  # else it plays at once
+    open_tab(page, "Score")
+    t = page.locator(".plane output")
+    expect(t).to_contain_text("√ᾱ", timeout=PATIENCE)
+    play, through = page.locator(".plane-play"), page.get_by_role("slider", name="From noise to data")
+    pictures = []
+    for key, said in (("Home", "t = 1000"), ("End", "t = 0")):
+        through.press(key)
+        expect(t).to_contain_text(said)
+        pictures.append(page.locator(".plane canvas").screenshot())
+    assert pictures[0] != pictures[1]
+    page.get_by_label("data", exact=True).check()
+    assert page.locator(".plane canvas").screenshot() != pictures[1]
+    play.click()
+    expect(play).to_have_attribute("aria-label", "Pause")

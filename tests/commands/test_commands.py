@@ -279,6 +279,24 @@ def test_push_says_what_is_wrong(capsys, tmp_path, tiny_copy, upload_hub):
     assert "repository" in complaint(capsys, "push", tiny_copy)
 
 
+def test_evaluate_compares_variances_and_chosen_steps(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--metric", "steps", "--data", pictures, "--num-terms", 30]
+    values = answer(capsys, *wanted)
+    assert (values["num_images"], values["num_candidates"]) == (3, 30)
+    rows = {(row["variance_type"], row["num_inference_steps"]): row for row in values["rows"]}
+    kinds = ("fixed_small", "fixed_large", "analytic")
+    assert rows.keys() == {(kind, steps) for kind in kinds for steps in (10, 25, 30)}
+    for (_, steps), row in rows.items():
+        assert len(row["timesteps"]) == steps
+        # chosen on one other picture, whose noise decides where most steps are taken anyway
+        assert steps > 10 or 0 < row["best_bits_per_dim"] < row["even_bits_per_dim"]
+    assert rows["analytic", 10]["best_bits_per_dim"] < rows["fixed_large", 10]["best_bits_per_dim"]
+    assert main([*map(str, wanted)]) == 0
+    assert "1 pictures chose, 2 measure" in capsys.readouterr().out
+    assert "at least 2" in complaint(capsys, *wanted, "--num-images", 1)
+    assert "--variance" in complaint(capsys, *wanted, "--variance", "fixed_small")
+
+
 # the program
 
 

@@ -215,7 +215,7 @@ def test_forward_leaves_the_picture_given_to_it_alone(client: Client):
 
 
 NUMBERS = {
-    "/sample": ("num_images", "num_inference_steps", "eta", "seed"),
+    "/sample": ("num_images", "num_inference_steps", "eta", "seed", "langevin_steps", "langevin_snr"),
     "/progressive": ("num_images", "num_inference_steps", "eta", "seed"),
     "/stochastic": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
     "/interpolate": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
