@@ -200,7 +200,7 @@ def test_every_picture_of_a_film_carries_its_recipe(client: Client, engine: Engi
 @pytest.mark.parametrize("name", ENDPOINTS[:4])
 def test_the_closing_line_tells_the_visited_timesteps(client: Client, name: str):
     line, *_ = client.predict(**TINY, timestep_spacing="trailing", num_images=2, api_name=name)
-    assert re.search(r"visited t = \d+, \d+(, \d+)* \(\d of 1000, trailing\)", status(line))
+    assert re.search(r"visited t = \d+, \d+(, \d+)* \(\d of 1000, trailing\), computed by ", status(line))
 
 
 @pytest.mark.parametrize(("eta", "same"), [(0, True), (1, False)])

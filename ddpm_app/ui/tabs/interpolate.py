@@ -92,7 +92,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         captions = [f"{row}λ {weight:.2f}" for row in rows for weight in weights]
         visited = f"{'the top row ' if kind == GRID else ''}visited {visits(first, loaded)}"
         shown_at_end = shown.finished(
-            run.clock.finished("Interpolated", visited),
+            run.clock.finished("Interpolated", f"{visited}, computed by {loaded.backend}"),
             strip(done, ends),
             torch.cat(done),
             captions,

@@ -48,7 +48,9 @@ def build(shared: Shared) -> Results:
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(), sheet(frame.images))
-        done = run.clock.finished(f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}")
+        done = run.clock.finished(
+            f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+        )
         captions = [f"seed {own}" for own in wanted.seeds]
         yield shown.finished(done, sheet(frame.images), frame.images, captions, [wanted])
 

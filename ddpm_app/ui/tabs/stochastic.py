@@ -65,7 +65,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
         captions = [f"x₀ {k + 1}" for k in range(wanted.num_images)]
         done = run.clock.finished(
             f"{wanted.num_images} continuations of one x_t at t = {wanted.diffusion_steps}",
-            f"visited {visits(wanted, loaded)}" + (f". {ALIKE}" if alike(sampler, eta) else ""),
+            f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+            + (f". {ALIKE}" if alike(sampler, eta) else ""),
         )
         heat = picture_file(spread(frame.images), "spread", wanted.recipe() | {"procedure": "spread"})
         yield shown.finished(done, sheet(tiles(frame)), frame.images, captions, [wanted], others=[heat]) | {
