@@ -8,15 +8,14 @@ import numpy as np
 
 from ddpm_app.commands.report import add_model_arguments, progress, result, writable_folder
 from ddpm_app.core.langevin import DEFAULT_SNR
-from ddpm_app.core.samplers import SAMPLERS
-from ddpm_app.engine import Engine, SampleRequest, visited, visits
+from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest, visited, visits
 from ddpm_app.pictures import save_png, sheet, to_picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The fields of a SampleRequest, and where the pictures go."""
     add_model_arguments(parser)
-    parser.add_argument("--sampler", default="ddpm", choices=list(SAMPLERS), help="the reverse step")
+    parser.add_argument("--sampler", default="ddpm", choices=EVERY_SAMPLER, help="the reverse step")
     parser.add_argument("--steps", type=int, default=1000, help="how many timesteps are visited")
     parser.add_argument("--eta", type=float, default=0.0, help="ddim only: 0 deterministic, 1 like ddpm")
     parser.add_argument("--variance", default="auto", help="ddpm only: auto, fixed_small, fixed_large, ...")

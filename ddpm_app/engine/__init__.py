@@ -19,9 +19,12 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
+from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
 from ddpm_app.engine.visits import visited, visits
 
 __all__ = [
+    "DETERMINISTIC",
+    "EVERY_SAMPLER",
     "BoundsReport",
     "BoundsRequest",
     "CancelToken",

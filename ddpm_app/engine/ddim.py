@@ -7,7 +7,6 @@ __all__ = ["ReconstructRequest", "SlerpGridRequest", "interpolate_grid", "recons
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from ddpm_app.core.inversion import encode, unclipped
 from ddpm_app.core.procedures import slerp_grid
 from ddpm_app.core.samplers import ddim, generators, reverse
 from ddpm_app.engine.frames import Frame
-from ddpm_app.engine.procedures import chain_of, fitting, frames
+from ddpm_app.engine.procedures import chain_of, fitting, frames, rule_of
 from ddpm_app.engine.requests import MAX_SEED, SampleRequest, picture_field, several_pictures, whole
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
@@ -81,7 +80,7 @@ def interpolate_grid(request: SlerpGridRequest, model: Model) -> Iterator[Frame]
     chain = chain_of(request, model)
     draws = [torch.randn(model.image_shape, generator=source) for source in generators(request.corners)]
     x_T = slerp_grid(torch.stack(draws), torch.linspace(0, 1, request.edge))
-    rule = partial(ddim, eta=request.eta, rederive_eps=request.rederive_eps)
+    rule = rule_of(request, chain)
     same_noise = [request.seed + 4] * request.num_images
     down = reverse(chain, model.denoiser, rule, same_noise, model.image_shape, x_t=x_T, device=model.device)
     yield from frames(down, len(chain), shared=torch.stack(draws))

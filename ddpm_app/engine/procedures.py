@@ -24,6 +24,7 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
+from ddpm_app.engine.solvers import SOLVERS, solver
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 
@@ -107,8 +108,10 @@ def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
     return chain.respaced(request.num_inference_steps, spacing)  # type: ignore[arg-type]
 
 
-def rule_of(request: SampleRequest) -> Rule:
-    """The request's sampler, with its settings where it has any."""
+def rule_of(request: SampleRequest, chain: GaussianDiffusion) -> Rule:
+    """The request's sampler for one run down the chain, with its settings where it has any."""
+    if request.sampler in SOLVERS:
+        return solver(request.sampler, chain)
     if request.sampler == "ddim":
         return partial(ddim, eta=request.eta, rederive_eps=request.rederive_eps)
     if request.sampler == "langevin":
@@ -133,7 +136,7 @@ def _reverse(
     x_t: Tensor | None = None,
 ) -> Iterator[Step]:
     shape, device = model.image_shape, model.device
-    rule, corrector = rule_of(request), None
+    rule, corrector = rule_of(request, chain), None
     if request.langevin_steps:
         corrector = partial(correct, num_steps=request.langevin_steps, snr=request.langevin_snr)
     return reverse(chain, model.denoiser, rule, seeds, shape, x_t=x_t, device=device, corrector=corrector)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing, VarianceType
 from ddpm_app.core.langevin import DEFAULT_SNR
-from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.core.schedules import SCHEDULES
+from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import DEFAULT_MODEL
 
@@ -94,7 +94,7 @@ class SampleRequest:
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
             raise UserError(f"model must be a name, a folder or owner/repo; got {shortened(self.model)}")
-        one_of("sampler", self.sampler, SAMPLERS)
+        one_of("sampler", self.sampler, EVERY_SAMPLER)
         one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
         one_of("timestep_spacing", self.timestep_spacing, [AUTO, *get_args(Spacing)])
         one_of("precision", self.precision, PRECISIONS)
@@ -105,6 +105,11 @@ class SampleRequest:
         truth("rederive_eps", self.rederive_eps)
         self._set("langevin_steps", whole("langevin_steps", self.langevin_steps, 0, 20))
         self._set("langevin_snr", real("langevin_snr", self.langevin_snr, 0.01, 1))
+        if self.langevin_steps and self.sampler == "unipc":
+            raise UserError(
+                "unipc goes on from its own x_t and would undo Langevin corrections of it; "
+                "set langevin_steps to 0, or choose another sampler"
+            )
 
     @property
     def seeds(self) -> list[int]:
@@ -139,6 +144,11 @@ class StochasticRequest(SampleRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 1, MAX_STEPS))
+        if self.sampler in DETERMINISTIC:
+            raise UserError(
+                f"{self.sampler} draws no noise, so every continuation of one x_t would be the same picture; "
+                "choose ddpm, sde-dpmsolver++, or ddim with eta above 0"
+            )
         if self.picture is not None:
             picture("picture", self.picture)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ddpm_app.commands import COMMANDS, main
 from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.evaluation.solvers import CONTENDERS
 from ddpm_app.models import HUB_MODELS
 from ddpm_app.models.exact import EXACT_MODELS
 from ddpm_app.pictures import read_recipe, to_picture
@@ -224,6 +225,15 @@ def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
     assert "divide 1000" in complaint(capsys, *tiny, "--steps", 30)
     assert "--rounds" in complaint(capsys, *tiny, "--rounds", 0)
     assert "no weights" in complaint(capsys, "bench", *NORMAL)
+
+
+def test_bench_holds_the_samplers_against_a_long_run_and_the_data(capsys, pictures):
+    wanted = ["bench", "solvers", *NORMAL, "--steps", 3, "--data", pictures]
+    rows = answer(capsys, *wanted)["rows"]
+    assert [row["sampler"] for row in rows] == [*CONTENDERS]
+    assert {row["num_inference_steps"] for row in rows} == {3}
+    assert all(row["nearest_distance"] > 0 for row in rows)
+    assert "at least 8" in complaint(capsys, *wanted, "--num-images", 7)
 
 
 def test_bench_times_training_steps_beside_diffusers_example(capsys):

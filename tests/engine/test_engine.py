@@ -10,14 +10,14 @@ import torch
 
 from ddpm_app.core.images import to_uint8
 from ddpm_app.core.langevin import correct
-from ddpm_app.core.samplers import SAMPLERS, ddpm, reverse
-from ddpm_app.engine import Engine, ForwardRequest, LikelihoodRequest, SampleRequest
+from ddpm_app.core.samplers import ddpm, reverse
+from ddpm_app.engine import EVERY_SAMPLER, Engine, ForwardRequest, LikelihoodRequest, SampleRequest
 from ddpm_app.engine import run as run_on_the_default_engine
 from ddpm_app.models import load_model
 from tests.doubles import edit, refusal
 
 TINY = {"model": "tiny-8", "num_inference_steps": 5}
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+every_sampler = pytest.mark.parametrize("sampler", EVERY_SAMPLER)
 
 
 def last_frame(engine, **values):

@@ -94,7 +94,7 @@ def test_eta_is_a_number_from_0_to_1(value):
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("sampler", "ddpm, ddim"),
+        ("sampler", "ddpm, ddim, langevin, dpmsolver++"),
         ("variance_type", "auto, fixed_small, fixed_large"),
         ("timestep_spacing", "auto, leading, trailing, linspace"),
         ("precision", "exact, fast"),

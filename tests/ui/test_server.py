@@ -187,7 +187,7 @@ def test_interpolation_between_uploads_shows_the_sources_at_both_ends(client: Cl
 def test_a_picture_carries_its_recipe_as_text(client: Client):
     answer = client.predict(**TINY, num_images=1, seed=9, api_name="/sample")
     text = opened(answer[3]).info["recipe"]
-    assert json.loads(text)["sampler"] == "ddim"
+    assert json.loads(text)["sampler"] == "sde-dpmsolver++"
 
 
 def test_every_picture_of_a_film_carries_its_recipe(client: Client, engine: Engine):
@@ -209,7 +209,7 @@ def test_every_picture_of_a_film_carries_its_recipe(client: Client, engine: Engi
 @pytest.mark.parametrize("name", ENDPOINTS[:4])
 def test_the_closing_line_tells_the_visited_timesteps(client: Client, name: str):
     line, *_ = client.predict(**TINY, timestep_spacing="trailing", num_images=2, api_name=name)
-    assert re.search(r"visited t = \d+, \d+(, \d+)* \(\d of 1000, trailing\)", status(line))
+    assert re.search(r"visited t = \d+, \d+(, \d+)* \(\d of 1000, trailing\), computed by ", status(line))
 
 
 @pytest.mark.parametrize(("eta", "same"), [(0, True), (1, False)])

@@ -44,10 +44,10 @@ def build(shared: Shared) -> Results:
         grid = StepGrid(blocks, step_counts(steps))
         with shared.sessions.run(request, "consistency") as run:
             yield {shown.status: LOADING}
-            shared.engine.model(model)
+            loaded = shared.engine.model(model)
             run.clock.start()
             images = yield from grid.drawn(shared, shown, run)
-        done = run.clock.finished(f"{len(grid.captions)} pictures")
+        done = run.clock.finished(f"{len(grid.captions)} pictures", f"computed by {loaded.backend}")
         yield shown.finished(
             done,
             grid.picture(images),

@@ -37,7 +37,9 @@ def build(shared: Shared) -> Results:
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(), sheet(frame.images, columns=wanted.edge))
-        done = run.clock.finished(f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}")
+        done = run.clock.finished(
+            f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+        )
         weights = torch.linspace(0, 1, wanted.edge).tolist()
         captions = [f"{down:.1f}, {across:.1f}" for down in weights for across in weights]
         picture = sheet(frame.images, columns=wanted.edge)

@@ -48,7 +48,9 @@ def build(shared: Shared) -> Results:
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(), sheet(frame.images))
-        done = run.clock.finished(f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}")
+        done = run.clock.finished(
+            f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+        )
         captions = [f"seed {own}" for own in wanted.seeds]
         yield shown.finished(done, sheet(frame.images), frame.images, captions, [wanted])
 
@@ -57,7 +59,7 @@ def build(shared: Shared) -> Results:
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Generate")
             num_images = gr.Slider(1, 64, value=16, step=1, label="Images")
-            chain = chain_controls(shared, "ddim", 50)
+            chain = chain_controls(shared, "sde-dpmsolver++", 20)
             with gr.Accordion("Langevin corrector", open=False):
                 langevin_steps = gr.Slider(
                     0,

@@ -77,7 +77,7 @@ def build(tab: gr.Tab) -> None:
                 js_on_load=(PLANE / "plane.js").read_text(),
                 elem_classes="planebox",
             )
-    inputs, quiet = [toy, dynamics, steps, langevin_steps, langevin_snr, seed], {"show_progress": "hidden"}
+    inputs: list[Any] = [toy, dynamics, steps, langevin_steps, langevin_snr, seed]
     dynamics.change(
         lambda name: [gr.update(visible=DYNAMICS.get(name, ("", True))[1])] * 2,
         dynamics,
@@ -92,7 +92,7 @@ def build(tab: gr.Tab) -> None:
             [status, plane],
             trigger_mode="always_last",
             api_visibility="private",
-            **quiet,
+            show_progress="hidden",
         )
 
 
