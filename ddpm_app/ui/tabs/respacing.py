@@ -53,7 +53,7 @@ def build(shared: Shared) -> Results:
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Compare variances")
-            steps = steps_control([10, 25, 50])
+            steps = steps_control([10, 25])
             num_images = gr.Slider(1, 8, value=3, step=1, label="Seeds, a column each")
             seed = gr.Number(7, label="First seed", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
