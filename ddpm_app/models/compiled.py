@@ -2,7 +2,7 @@
 
 Fixed shapes run about a fifth faster than a free batch size, so every batch is cut into fours and ones; fours
 go side by side, as long as there are enough of them. Compiled networks are kept in the folder `openvino` of
-DDPM_APP_CACHE, by default ~/.cache/ddpm_app. DDPM_APP_RUNTIME=torch leaves all to torch, and so does a machine
+DDPM_APP_CACHE, by default ~/.cache/ddpm_app. DDPM_APP_RUNTIME=torch leaves all to torch; so does a machine
 where OpenVINO is missing, refuses, differs or is slower.
 """
 
