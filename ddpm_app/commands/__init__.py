@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ddpm_app.commands import bench, evaluate, models, push, sample, train
+from ddpm_app.commands import bench, convert, evaluate, models, push, sample, train
 from ddpm_app.errors import UserError
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "bench": bench,
     "models": models,
+    "models convert": convert,
 }
 
 
@@ -38,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(command)
         command.add_argument("--json", action="store_true", help="end with one machine-readable line")
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:2] == ["models", "convert"]:  # a model's name may stand there too
+        given[:2] = ["models convert"]
+    options = parser.parse_args(given)
     try:
         COMMANDS[options.command].run(options)
     except UserError as error:
