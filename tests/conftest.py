@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _HF_HOME = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
 os.environ |= {  # before anything imports gradio, huggingface_hub or accelerate, which read it once
     "ACCELERATE_USE_CPU": "true",
+    "DDPM_APP_RUNTIME": "torch",  # networks this small are not worth compiling
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HOME": _HF_HOME.name,
     "HF_HUB_CACHE": str(Path(_HF_HOME.name, "hub")),

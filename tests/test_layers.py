@@ -27,6 +27,7 @@ INSIDE = {  # layer -> the layers it may stand on
 BEYOND = {  # package -> the only layers that may import it
     "gradio": {"ui"},
     "diffusers": {"models", "engine", "training", "evaluation"},
+    "openvino": {"models", "engine"},
     "huggingface_hub": {"models", "engine", "training", "evaluation"},
     "safetensors": {"models", "engine", "training"},
     "accelerate": {"training", "evaluation"},
@@ -46,7 +47,8 @@ torch.cpu._is_avx512_bf16_supported = probe("bfloat16")
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 import ddpm_app.ui
-heavy = ("diffusers", "transformers", "accelerate", "safetensors", "datasets", "ddpm_app.training")
+heavy = ("diffusers", "transformers", "accelerate", "safetensors", "datasets", "openvino")
+heavy += ("ddpm_app.training",)
 loaded = [name for name in heavy if name in sys.modules]
 blocks = sum(type(value).__name__ == "Blocks" for value in vars(sys.modules["ddpm_app.ui.app"]).values())
 wrong = []

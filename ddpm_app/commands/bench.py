@@ -1,4 +1,4 @@
-"""Time the engine, its server or the training, where diffusers has the like against diffusers' own."""
+"""Time the engine, its server or the training, beside diffusers where it has the like; compare samplers."""
 
 import argparse
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.evaluation import compare_with_diffusers
 from ddpm_app.evaluation.growth import GROWTH, measure_growth
 from ddpm_app.evaluation.server import measure_start, measure_visitors, serving
+from ddpm_app.evaluation.solvers import compare_solvers
 
 Report = tuple[list[str], dict[str, Any]]  # lines for people, values for machines
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="batch sizes: 1 and 16 in sampling, 64 in training; 16 a visitor",
     )
     parser.add_argument("--visitors", type=int, nargs="+", default=[1, 2, 4, 8], help="at one moment")
+    parser.add_argument("--data", help="pictures to hold the samples of each of the solvers against")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds of each side, in turn")
 
 
@@ -128,8 +130,29 @@ def growth(options: argparse.Namespace) -> Report:
     return lines, {"rows": rows}
 
 
+def solvers(options: argparse.Namespace) -> Report:
+    """Every sampler at few steps beside a long DDIM run, and beside pictures of the data."""
+    from ddpm_app.training.data import load_images
+
+    request = SampleRequest(
+        model=options.model,
+        num_images=(options.num_images or [16])[0],
+        seed=options.seed,
+        precision=options.precision,
+    )
+    engine = Engine(options.device, Path(options.checkpoints))
+    channels, height, _ = engine.model(options.model, options.precision).image_shape
+    pictures = load_images(options.data, height, channels, limit=2000).pixels if options.data else None
+    rows = [asdict(report) for report in compare_solvers(engine, request, options.steps or 20, pictures)]
+    lines = [f"{options.model}, {options.steps or 20} steps, {request.num_images} pictures"]
+    for row in rows:
+        known = [f"{key} {value:.2f}" for key, value in row.items() if isinstance(value, float)]
+        lines.append(f"{row['sampler']:16s} {', '.join(known)}")
+    return lines, {"model": options.model, "rows": rows}
+
+
 BENCHES: dict[str, Callable[[argparse.Namespace], Report]] = {
-    bench.__name__: bench for bench in (sampling, training, start, visitors, growth)
+    bench.__name__: bench for bench in (sampling, solvers, training, start, visitors, growth)
 }
 
 

@@ -35,11 +35,16 @@ def progress(done: int, total: int, started: float) -> None:
 
 def result(options: argparse.Namespace, sentence: str, values: dict[str, Any]) -> None:
     """The closing sentence, or with --json the values in one line, null for a number that is not known."""
-    known = {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in values.items()
-    }
-    print(json.dumps(known, allow_nan=False) if options.json else sentence)
+    print(json.dumps(_known(values), allow_nan=False) if options.json else sentence)
+
+
+def _known(value: Any) -> Any:
+    """The same with None in place of every NaN, however deep."""
+    if isinstance(value, dict):
+        return {key: _known(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def writable_folder(name: str) -> Path:

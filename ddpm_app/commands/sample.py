@@ -7,18 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_app.commands.report import add_model_arguments, progress, result, writable_folder
-from ddpm_app.core.samplers import SAMPLERS
-from ddpm_app.engine import Engine, SampleRequest, visited, visits
+from ddpm_app.core.langevin import DEFAULT_SNR
+from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest, visited, visits
 from ddpm_app.pictures import save_png, sheet, to_picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The fields of a SampleRequest, and where the pictures go."""
     add_model_arguments(parser)
-    parser.add_argument("--sampler", default="ddpm", choices=list(SAMPLERS), help="the reverse step")
+    parser.add_argument("--sampler", default="ddpm", choices=EVERY_SAMPLER, help="the reverse step")
     parser.add_argument("--steps", type=int, default=1000, help="how many timesteps are visited")
     parser.add_argument("--eta", type=float, default=0.0, help="ddim only: 0 deterministic, 1 like ddpm")
     parser.add_argument("--variance", default="auto", help="ddpm only: auto, fixed_small, fixed_large, ...")
+    parser.add_argument("--langevin-steps", type=int, default=0, help="corrections after each reverse step")
+    parser.add_argument(
+        "--langevin-snr", type=float, default=DEFAULT_SNR, help="their signal-to-noise ratio r"
+    )
     parser.add_argument("--spacing", default="auto", help="auto, leading, trailing or linspace")
     parser.add_argument("--num-images", type=int, default=16, help="how many pictures")
     parser.add_argument("--out", default="outputs", help="the folder to write into")
@@ -33,6 +37,8 @@ def run(options: argparse.Namespace) -> None:
         eta=options.eta,
         variance_type=options.variance,
         timestep_spacing=options.spacing,
+        langevin_steps=options.langevin_steps,
+        langevin_snr=options.langevin_snr,
         num_images=options.num_images,
         seed=options.seed,
         precision=options.precision,

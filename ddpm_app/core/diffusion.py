@@ -81,12 +81,15 @@ class GaussianDiffusion:
         timestep_spacing: Spacing = "leading",
         trained: "GaussianDiffusion | None" = None,
         timesteps: Sequence[int] | None = None,
+        x0_variance: Tensor | None = None,
     ) -> None:
         self.betas = betas = torch.as_tensor(betas, dtype=torch.float64)
         if betas.ndim != 1 or not len(betas) or not ((betas > 0) & (betas <= 1)).all():
             raise UserError("betas must be a list of numbers in (0, 1]; correct the schedule")
         self.prediction_type = one_of("prediction_type", prediction_type, get_args(PredictionType))
-        self.variance_type = one_of("variance_type", variance_type, get_args(VarianceType))
+        self.x0_variance = x0_variance  # E Var(x_0 | x_t) at each trained timestep, once it is measured
+        measured = () if x0_variance is None else ("analytic",)
+        self.variance_type = one_of("variance_type", variance_type, [*get_args(VarianceType), *measured])
         self.timestep_spacing = one_of("timestep_spacing", timestep_spacing, get_args(Spacing))
         self.clip_denoised = clip_denoised
         self.trained = trained or self  # the chain the network was trained on
@@ -117,6 +120,16 @@ class GaussianDiffusion:
     def snr(self) -> Tensor:
         """alpha-bar / (1 - alpha-bar), float64 (T,)."""
         return self.alphas_cumprod / (1 - self.alphas_cumprod)
+
+    @property
+    def analytic_variance(self) -> Tensor:
+        """Var(x_{t-1} | x_t), float64 (T,): the posterior's, and what is uncertain about x_0 besides.
+
+        Bao et al. (2022), theorem 1, as the law of total variance. Only where `x0_variance` is measured.
+        """
+        assert self.x0_variance is not None
+        uncertain = self.posterior_mean_coef1**2 * self.x0_variance[self.timesteps]
+        return self.posterior_variance + uncertain
 
     @staticmethod
     def gather(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
@@ -194,12 +207,11 @@ class GaussianDiffusion:
         previous = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
         return self._like(1 - alphas_cumprod / previous, timesteps=visited, trained=base)
 
-    def with_variance(self, variance_type: VarianceType) -> "GaussianDiffusion":
-        """The same chain with another reverse variance."""
+    def with_variance(self, variance_type: VarianceType, **measured: Tensor) -> "GaussianDiffusion":
+        """The same chain with another reverse variance; with `x0_variance` (T,) analytic is one of them."""
         trained = None if self.trained is self else self.trained
-        return self._like(
-            self.betas, timesteps=self.timesteps.tolist(), trained=trained, variance_type=variance_type
-        )
+        changes: dict[str, Any] = {"variance_type": variance_type, **measured}
+        return self._like(self.betas, timesteps=self.timesteps.tolist(), trained=trained, **changes)
 
     def _refuse_the_impossible(self) -> None:
         single_steps = torch.equal(self.timesteps, torch.arange(len(self)))
@@ -220,6 +232,7 @@ class GaussianDiffusion:
             "variance_type": self.variance_type,
             "clip_denoised": self.clip_denoised,
             "timestep_spacing": self.timestep_spacing,
+            "x0_variance": self.x0_variance,
         }
         return GaussianDiffusion(betas, **(kept | changes))
 
@@ -242,6 +255,8 @@ class GaussianDiffusion:
             return self.gather(small, t, x_t)
         if self.variance_type == "fixed_large":
             return self.gather(self.large_log_variance, t, x_t)
+        if self.variance_type == "analytic":
+            return self.gather(self.analytic_variance.log(), t, x_t)
         if variance_output is None:
             raise UserError(
                 f"variance_type {self.variance_type!r} needs a network with twice the image's channels, "

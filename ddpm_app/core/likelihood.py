@@ -1,19 +1,26 @@
 """The variational bound on -log p(x_0) in bits per dimension: L_T, every L_{t-1}, and L_0 (eq. 5).
 
-Images are those of 256 levels scaled to [-1, 1]. Source: Ho, Jain and Abbeel (2020).
+Images are those of 256 levels scaled to [-1, 1]. What ends in `_bits` is told for each channel of each pixel,
+(B, C, H, W); its mean is in bits per dimension. Source: Ho, Jain and Abbeel (2020).
 """
 
 __all__ = [
+    "bound_bits",
     "bound_term",
     "decoder_log_likelihood",
+    "measured",
     "normal_kl",
+    "prior_bits",
     "prior_bpd",
     "strata",
     "stratified_sum",
+    "vb_bits",
     "vb_bpd",
 ]
 
 import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -46,16 +53,21 @@ def decoder_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> T
     return log_upper + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - log_upper))
 
 
-def prior_bpd(diffusion: GaussianDiffusion, x_0: Tensor) -> Tensor:
-    """L_T of each image, (B,): KL(q(x_T | x_0) | N(0, I))."""
+def prior_bits(diffusion: GaussianDiffusion, x_0: Tensor) -> Tensor:
+    """L_T: KL(q(x_T | x_0) | N(0, I))."""
     last = torch.full((len(x_0),), len(diffusion) - 1)
     mean = diffusion.gather(diffusion.alphas_cumprod.sqrt(), last, x_0.double()) * x_0
     log_variance = diffusion.gather((1 - diffusion.alphas_cumprod).log(), last, x_0.double())
-    return _bits(normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(mean)))
+    return normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(mean)) / math.log(2)
 
 
-def bound_term(diffusion: GaussianDiffusion, p: Gaussian, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """What the reverse step p(x_{t-1} | x_t) costs each image, (B,).
+def prior_bpd(diffusion: GaussianDiffusion, x_0: Tensor) -> Tensor:
+    """L_T of each image, (B,)."""
+    return prior_bits(diffusion, x_0).flatten(1).mean(1)
+
+
+def bound_bits(diffusion: GaussianDiffusion, p: Gaussian, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """What the reverse step p(x_{t-1} | x_t) costs.
 
     It is L_{t-1} = KL(q(x_{t-1} | x_t, x_0) | p(x_{t-1} | x_t)) for t > 0, and -log p(x_0 | x_1) at t = 0.
     """
@@ -64,18 +76,42 @@ def bound_term(diffusion: GaussianDiffusion, p: Gaussian, x_0: Tensor, x_t: Tens
     last = (t == 0).to(x_0.device)
     # evaluated there alone: it costs more than all the rest
     nats[last] = -decoder_log_likelihood(x_0[last], p.mean[last], p.log_variance[last])
-    return _bits(nats)
+    return nats / math.log(2)
+
+
+def bound_term(diffusion: GaussianDiffusion, p: Gaussian, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """The same of each image, (B,)."""
+    return bound_bits(diffusion, p, x_0, x_t, t).flatten(1).mean(1)
+
+
+def vb_bits(
+    chain: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, x_t: Tensor, i: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The bound's term at place i (B,) of the chain for that x_t, and x0-hat."""
+    p = chain.p_mean_variance(denoiser(x_t, chain.timesteps[i].to(x_t.device)), x_t, i)
+    return bound_bits(chain, p, x_0, x_t, i), p.pred_x0
 
 
 def vb_bpd(chain: GaussianDiffusion, denoiser: Denoiser, x_0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
     """One sample of the bound's term at place i (B,) of the chain, for each image (B,)."""
-    x_t = chain.q_sample(x_0, i, noise)
-    p = chain.p_mean_variance(denoiser(x_t, chain.timesteps[i].to(x_t.device)), x_t, i)
-    return bound_term(chain, p, x_0, x_t, i)
+    bits, _ = vb_bits(chain, denoiser, x_0, chain.q_sample(x_0, i, noise), i)
+    return bits.flatten(1).mean(1)
 
 
-def _bits(nats: Tensor) -> Tensor:
-    return nats.flatten(1).mean(1) / math.log(2)
+def measured(
+    chain: GaussianDiffusion,
+    denoiser: Denoiser,
+    x_0: Tensor,
+    draws: Iterable[tuple[int, Tensor]],
+    at_once: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """vb_bits of one image (1, C, H, W) at each (i, x_t) drawn, `at_once` in one call of the network."""
+    remaining = iter(draws)
+    while batch := list(islice(remaining, at_once)):
+        i, x_t = torch.tensor([place for place, _ in batch]), torch.cat([x_t for _, x_t in batch])
+        with torch.inference_mode():  # entered for each call: another thread may resume a generator
+            bits, pred_x0 = vb_bits(chain, denoiser, x_0.expand(len(batch), -1, -1, -1), x_t, i)
+        yield from zip(bits, pred_x0, strict=True)
 
 
 def strata(num_places: int, num_terms: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:

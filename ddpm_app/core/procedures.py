@@ -3,7 +3,7 @@
 Source: Ho, Jain and Abbeel (2020), sections 4.3 and 4.4; the sphere from Song et al. (2020), eq. 67.
 """
 
-__all__ = ["lower_part", "mix", "slerp", "through"]
+__all__ = ["lower_part", "mix", "slerp", "slerp_grid", "through"]
 
 import torch
 from torch import Tensor
@@ -39,3 +39,12 @@ def slerp(x_a: Tensor, x_b: Tensor, weights: Tensor) -> Tensor:
         return mix(x_a, x_b, weights)
     weights = weights.view(-1, 1, 1, 1)
     return (((1 - weights) * angle).sin() * x_a + (weights * angle).sin() * x_b) / angle.sin()
+
+
+def slerp_grid(corners: Tensor, weights: Tensor) -> Tensor:
+    """The sphere between four x_T (4, C, H, W), in reading order: (L * L, C, H, W), row by row.
+
+    Song et al. (2020), appendix D.5: along two sides by the same weights, then from one side to the other.
+    """
+    left, right = slerp(corners[0], corners[2], weights), slerp(corners[1], corners[3], weights)
+    return torch.cat([slerp(a, b, weights) for a, b in zip(left, right, strict=True)])

@@ -5,7 +5,7 @@ normal image it needs and never at the last place. Sources: Ho, Jain and Abbeel 
 Meng and Ermon (2020), eqs. 12 and 16.
 """
 
-__all__ = ["SAMPLERS", "Denoiser", "Rule", "Step", "ddim", "ddpm", "generators", "reverse"]
+__all__ = ["SAMPLERS", "Corrector", "Denoiser", "Rule", "Step", "ddim", "ddpm", "generators", "reverse"]
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion, ReverseGaussian
+from ddpm_app.core.langevin import langevin
 
 Denoiser = Callable[
     [Tensor, Tensor], Tensor
 ]  # x_t (B, C, H, W), trained timesteps int64 (B,) -> model output
 Draw = Callable[[], Tensor]
+# chain, denoiser, x_t, its place, draw -> x_t of the same noise level
+Corrector = Callable[[GaussianDiffusion, Denoiser, Tensor, int, Draw], Tensor]
 
 
 class Rule(Protocol):
@@ -68,7 +71,7 @@ def ddim(
     return x_prev if eta == 0 or i == 0 else x_prev + float(variance.sqrt()) * draw()
 
 
-SAMPLERS: dict[str, Rule] = {"ddpm": ddpm, "ddim": ddim}
+SAMPLERS: dict[str, Rule] = {"ddpm": ddpm, "ddim": ddim, "langevin": langevin}
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -85,11 +88,13 @@ def reverse(
     *,
     x_t: Tensor | None = None,
     device: torch.device | str = "cpu",
+    corrector: Corrector | None = None,
 ) -> Iterator[Step]:
     """The reverse process from the chain's last timestep to its first, one Step for each timestep left.
 
     Image k draws from its own generator, seeded with seeds[k]: x_T first, unless `x_t` (B, C, H, W) at the
-    chain's last timestep is given, then one image of shape (C, H, W) for each noise a rule asks for.
+    chain's last timestep is given, then one image of shape (C, H, W) for each noise a rule asks for. After
+    every step but the last the corrector, where there is one, moves x_t within its noise level.
     """
     if not seeds or (x_t is not None and len(x_t) != len(seeds)):
         raise ValueError(f"one seed an image, and at least one image; got {len(seeds)} seeds")
@@ -106,4 +111,6 @@ def reverse(
             model_output = denoiser(state, torch.full((len(sources),), t, device=device))
             p = chain.p_mean_variance(model_output, state, place)
             state = rule(chain, p, state, i, draw)
+            if corrector and i:
+                state = corrector(chain, denoiser, state, i - 1, draw)
         yield Step(t, i, state, p.pred_x0)

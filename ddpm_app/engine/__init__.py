@@ -6,9 +6,12 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
 """
 
 from ddpm_app.engine.cancel import Cancelled, CancelToken
+from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
-from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport, Received
+from ddpm_app.engine.improved import BoundsReport, BoundsRequest, VarianceReport, VarianceRequest
 from ddpm_app.engine.requests import (
+    CompressionRequest,
     ForwardRequest,
     InterpolateRequest,
     LikelihoodRequest,
@@ -16,20 +19,32 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
+from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
 from ddpm_app.engine.visits import visited, visits
 
 __all__ = [
+    "DETERMINISTIC",
+    "EVERY_SAMPLER",
+    "BoundsReport",
+    "BoundsRequest",
     "CancelToken",
     "Cancelled",
+    "CompressionReport",
+    "CompressionRequest",
     "Engine",
     "ForwardRequest",
     "Frame",
     "InterpolateRequest",
     "LikelihoodReport",
     "LikelihoodRequest",
+    "Received",
+    "ReconstructRequest",
     "SampleRequest",
+    "SlerpGridRequest",
     "SlerpRequest",
     "StochasticRequest",
+    "VarianceReport",
+    "VarianceRequest",
     "run",
     "visited",
     "visits",

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import procedures
+from ddpm_app.engine import ddim, improved, likelihood, procedures
 from ddpm_app.engine.batching import Batcher
 from ddpm_app.engine.cancel import CancelToken
-from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport
 from ddpm_app.engine.requests import (
+    CompressionRequest,
     ForwardRequest,
     InterpolateRequest,
     LikelihoodRequest,
@@ -34,6 +35,12 @@ PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
     StochasticRequest: procedures.stochastic,
     InterpolateRequest: procedures.interpolate,
     SlerpRequest: procedures.interpolate_latents,
+    ddim.ReconstructRequest: ddim.reconstruct,
+    ddim.SlerpGridRequest: ddim.interpolate_grid,
+}
+MEASUREMENTS: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
+    improved.VarianceRequest: improved.variances,
+    improved.BoundsRequest: improved.bounds,
 }
 
 
@@ -116,15 +123,27 @@ class Engine:
     ) -> Iterator[LikelihoodReport]:
         """The bound as it is measured, ever more complete."""
         with self._placed(request, cancel or CancelToken()) as model:
-            yield from procedures.likelihood(request, model)
+            yield from likelihood.likelihood(request, model)
+
+    def compress(
+        self, request: CompressionRequest, cancel: CancelToken | None = None
+    ) -> Iterator[CompressionReport]:
+        """One more picture that a receiver sees with each report, from x_T to x_1."""
+        with self._placed(request, cancel or CancelToken()) as model:
+            yield from likelihood.compress(request, model)
+
+    def measure(self, request: Any, cancel: CancelToken | None = None) -> Iterator[Any]:
+        """The reports of a VarianceRequest or a BoundsRequest, ever more complete."""
+        with self._placed(request, cancel or CancelToken()) as model:
+            yield from MEASUREMENTS[type(request)](request, model)
 
     @contextmanager
-    def _placed(self, request: SampleRequest | LikelihoodRequest, token: CancelToken) -> Iterator[Model]:
+    def _placed(self, request: Any, token: CancelToken) -> Iterator[Model]:
         """The request's model on the least busy device, its calls merged with those of other runs.
 
         Within the block the run counts as active, however it ends.
         """
-        num_images = getattr(request, "num_images", 1)  # a likelihood is of one picture
+        num_images = getattr(request, "num_images", likelihood.TERMS_AT_ONCE)
         with self._remembering:
             worker = self._least_busy()
             worker.active_images += num_images

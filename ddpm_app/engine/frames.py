@@ -1,8 +1,8 @@
 """What a run yields."""
 
-__all__ = ["Frame", "LikelihoodReport"]
+__all__ = ["CompressionReport", "Frame", "LikelihoodReport", "Received"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -48,7 +48,8 @@ class LikelihoodReport:
     """The bound on one picture so far, in bits per dimension.
 
     `terms` are the measured L_{t-1} and L_0 by `timesteps`, (K,); `vb_bpd` estimates the sum over the whole
-    chain from them, with its standard error, which is 0 when no timestep is left out.
+    chain from them, with its standard error, which is 0 when no timestep is left out. `bits` (C, H, W) is the
+    same bound for each channel of each pixel, in float64.
     """
 
     step: int
@@ -57,10 +58,56 @@ class LikelihoodReport:
     terms: tuple[float, ...]
     prior_bpd: float
     vb_bpd: float
-    decoder_bpd: float
     standard_error: float
+    bits: Tensor = field(compare=False, repr=False)
+
+    @property
+    def decoder_bpd(self) -> float:
+        """L_0."""
+        return self.terms[0]
 
     @property
     def bits_per_dim(self) -> float:
         """L_T + sum of L_{t-1} + L_0."""
         return self.prior_bpd + self.vb_bpd + self.decoder_bpd
+
+    @property
+    def bits_per_pixel(self) -> Tensor:
+        """(H, W): the bound of all channels together."""
+        return self.bits.sum(0)
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a receiver has once x_t has come, t counted from 0, in bits per dimension sent so far.
+
+    `rmse` is the distance of its picture x0-hat, uint8 (C, H, W), from x_0 on the scale 0..255; `term_bpd` is
+    what comes next: L_{t-1}, or at t = 0 the L_0 that makes it the picture itself. The rate's standard error
+    is that of the timesteps left out.
+    """
+
+    t: int
+    rate_bpd: float
+    standard_error: float
+    rmse: float
+    term_bpd: float
+    picture: Tensor = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """The transmission of one picture so far, x_T first; `num_train_timesteps` is the length of the chain."""
+
+    step: int
+    num_steps: int
+    num_train_timesteps: int
+    received: tuple[Received, ...]
+
+    def reverse_steps(self, received: Received) -> int:
+        """How many reverse steps were done for that x0-hat, as table 4 counts them: 1 from x_T alone."""
+        return self.num_train_timesteps - received.t
+
+    @property
+    def lossless_bpd(self) -> float:
+        """What all of it costs, of the last one received: at the end the whole bound."""
+        return self.received[-1].rate_bpd + self.received[-1].term_bpd

@@ -1,6 +1,6 @@
 """What each request does with a model: a chain, a start and the loop `reverse`, as Frames."""
 
-__all__ = ["forward", "interpolate", "interpolate_latents", "likelihood", "sample", "stochastic"]
+__all__ = ["forward", "interpolate", "interpolate_latents", "sample", "stochastic"]
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.images import from_uint8, to_uint8
-from ddpm_app.core.likelihood import prior_bpd, strata, stratified_sum, vb_bpd
+from ddpm_app.core.langevin import correct, langevin
 from ddpm_app.core.procedures import lower_part, mix, slerp, through
 from ddpm_app.core.samplers import SAMPLERS, Rule, Step, ddim, generators, reverse
 from ddpm_app.core.schedules import SCHEDULES
-from ddpm_app.engine.frames import Frame, LikelihoodReport
+from ddpm_app.engine.frames import Frame
 from ddpm_app.engine.requests import (
     AUTO,
     ForwardRequest,
     InterpolateRequest,
-    LikelihoodRequest,
     SampleRequest,
     SlerpRequest,
     StochasticRequest,
 )
+from ddpm_app.engine.solvers import SOLVERS, solver
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 
@@ -53,7 +53,7 @@ def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
             yield Frame(len(chain) - step.remaining, len(chain), step.t, step.x_t, step.pred_x0)
     else:
         done = 0
-        x_t = _noised(_fitting(request.picture, model), t, model.diffusion, request.seed)
+        x_t = _noised(fitting(request.picture, model), t, model.diffusion, request.seed)
     x_t = x_t.to(model.device)
     seeds = [seed + 1 for seed in request.seeds]
     steps = _reverse(lower, request, model, seeds, x_t=x_t.expand(len(seeds), -1, -1, -1))
@@ -62,7 +62,7 @@ def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
 
 def interpolate(request: InterpolateRequest, model: Model) -> Iterator[Frame]:
     """Both pictures noised to x_t, mixed there and denoised (section 4.4); 0 steps mix the pixels."""
-    ends = [_fitting(picture, model) for picture in (request.picture_a, request.picture_b)]
+    ends = [fitting(picture, model) for picture in (request.picture_a, request.picture_b)]
     weights = torch.linspace(0, 1, request.num_images)
     if request.diffusion_steps == 0:
         mixed = mix(ends[0], ends[1], weights)
@@ -99,39 +99,6 @@ def forward(request: ForwardRequest) -> Tensor:
     return to_uint8(torch.stack(noised))
 
 
-def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodReport]:
-    """L_T, L_0 and a stratified sample of the terms between, one network call at a time."""
-    chain = model.diffusion
-    if request.variance_type != AUTO:
-        chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
-    x_0 = _fitting(request.picture, model)[None]  # the bound is float64, which not every device knows
-    (generator,) = generators([request.seed ^ NOISE_STREAM])
-
-    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
-
-    def term(i: int) -> float:
-        noise = torch.randn(x_0.shape, generator=generator)
-        with torch.inference_mode():
-            return vb_bpd(chain, denoiser, x_0, torch.tensor([i]), noise).item()
-
-    parts = strata(len(chain), request.num_terms, generator)
-    num_steps = 1 + sum(len(places) for places, _ in parts)
-    prior, decoder = prior_bpd(chain, x_0).item(), term(0)
-    timesteps, terms, measured = [0], [decoder], []
-    for places, size in parts:
-        drawn = []
-        for place in places.tolist():
-            drawn.append(term(place))
-            timesteps.append(place)
-            terms.append(drawn[-1])
-        measured.append((torch.tensor(drawn, dtype=torch.float64), size))
-        total, error = stratified_sum(measured)
-        yield LikelihoodReport(
-            len(terms), num_steps, tuple(timesteps), tuple(terms), prior, total, decoder, error
-        )
-
-
 def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
     """The model's chain with the request's variance, respaced to the request's number of steps."""
     chain = model.diffusion
@@ -141,10 +108,14 @@ def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
     return chain.respaced(request.num_inference_steps, spacing)  # type: ignore[arg-type]
 
 
-def rule_of(request: SampleRequest) -> Rule:
-    """The request's sampler, with its settings where it has any."""
+def rule_of(request: SampleRequest, chain: GaussianDiffusion) -> Rule:
+    """The request's sampler for one run down the chain, with its settings where it has any."""
+    if request.sampler in SOLVERS:
+        return solver(request.sampler, chain)
     if request.sampler == "ddim":
         return partial(ddim, eta=request.eta, rederive_eps=request.rederive_eps)
+    if request.sampler == "langevin":
+        return partial(langevin, snr=request.langevin_snr)
     return SAMPLERS[request.sampler]
 
 
@@ -165,7 +136,10 @@ def _reverse(
     x_t: Tensor | None = None,
 ) -> Iterator[Step]:
     shape, device = model.image_shape, model.device
-    return reverse(chain, model.denoiser, rule_of(request), seeds, shape, x_t=x_t, device=device)
+    rule, corrector = rule_of(request, chain), None
+    if request.langevin_steps:
+        corrector = partial(correct, num_steps=request.langevin_steps, snr=request.langevin_snr)
+    return reverse(chain, model.denoiser, rule, seeds, shape, x_t=x_t, device=device, corrector=corrector)
 
 
 def _prior(seed: int, model: Model) -> Tensor:
@@ -189,7 +163,7 @@ def _index(diffusion_steps: int, diffusion: GaussianDiffusion) -> int:
     return diffusion_steps - 1
 
 
-def _fitting(picture: Tensor, model: Model) -> Tensor:
+def fitting(picture: Tensor, model: Model) -> Tensor:
     """The picture as floats, which must have the model's shape."""
     if tuple(picture.shape) != model.image_shape:
         raise UserError(

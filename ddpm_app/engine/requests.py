@@ -4,6 +4,7 @@ __all__ = [
     "AUTO",
     "MAX_IMAGES",
     "MAX_SEED",
+    "CompressionRequest",
     "ForwardRequest",
     "InterpolateRequest",
     "LikelihoodRequest",
@@ -20,8 +21,9 @@ import torch
 from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing, VarianceType
-from ddpm_app.core.samplers import SAMPLERS
+from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.schedules import SCHEDULES
+from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import DEFAULT_MODEL
 
@@ -59,6 +61,16 @@ def picture(name: str, value: object) -> None:
         raise UserError(f"{name} must be a picture, a uint8 tensor (C, H, W); got {given}")
 
 
+def several_pictures(name: str, value: object, most: int = MAX_IMAGES) -> tuple[Tensor, ...]:
+    """`value` as a tuple of pictures; UserError unless it lists 1 to `most` of them."""
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= most:
+        given = f"{len(value)} of them" if isinstance(value, list | tuple) else shortened(value)
+        raise UserError(f"{name} must be a list of 1 to {most} pictures; got {given}")
+    for each in value:
+        picture(name, each)
+    return tuple(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
     """Images from noise. Image k has seed + k for its seed, alone or in any batch.
@@ -76,11 +88,13 @@ class SampleRequest:
     seed: int = 0
     precision: str = "exact"
     rederive_eps: bool = True  # ddim only: eps belongs to the clipped x0-hat; False is there to compare
+    langevin_steps: int = 0  # corrections after each reverse step but the last, with any sampler
+    langevin_snr: float = DEFAULT_SNR  # the signal-to-noise ratio r of each
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
             raise UserError(f"model must be a name, a folder or owner/repo; got {shortened(self.model)}")
-        one_of("sampler", self.sampler, SAMPLERS)
+        one_of("sampler", self.sampler, EVERY_SAMPLER)
         one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
         one_of("timestep_spacing", self.timestep_spacing, [AUTO, *get_args(Spacing)])
         one_of("precision", self.precision, PRECISIONS)
@@ -89,6 +103,13 @@ class SampleRequest:
         self._set("seed", whole("seed", self.seed, 0, MAX_SEED))
         self._set("eta", real("eta", self.eta, 0, 1))
         truth("rederive_eps", self.rederive_eps)
+        self._set("langevin_steps", whole("langevin_steps", self.langevin_steps, 0, 20))
+        self._set("langevin_snr", real("langevin_snr", self.langevin_snr, 0.01, 1))
+        if self.langevin_steps and self.sampler == "unipc":
+            raise UserError(
+                "unipc goes on from its own x_t and would undo Langevin corrections of it; "
+                "set langevin_steps to 0, or choose another sampler"
+            )
 
     @property
     def seeds(self) -> list[int]:
@@ -123,6 +144,11 @@ class StochasticRequest(SampleRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 1, MAX_STEPS))
+        if self.sampler in DETERMINISTIC:
+            raise UserError(
+                f"{self.sampler} draws no noise, so every continuation of one x_t would be the same picture; "
+                "choose ddpm, sde-dpmsolver++, or ddim with eta above 0"
+            )
         if self.picture is not None:
             picture("picture", self.picture)
 
@@ -185,13 +211,13 @@ class ForwardRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LikelihoodRequest:
-    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0."""
+class CompressionRequest:
+    """The lossy code of one picture, its rate from `num_terms` timesteps, or more where those are too few."""
 
     picture: Tensor = picture_field()
     model: str = DEFAULT_MODEL
     variance_type: str = AUTO
-    num_terms: int = 50
+    num_terms: int = 150
     seed: int = 0
     precision: str = "exact"
 
@@ -201,3 +227,18 @@ class LikelihoodRequest:
         one_of("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodRequest(CompressionRequest):
+    """The variational bound on one picture, from about `num_terms` timesteps, denser near t = 0.
+
+    Each is the mean over `num_draws` of the noise, without which the bits of a single pixel are a gamble.
+    """
+
+    num_terms: int = 50
+    num_draws: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "num_draws", whole("num_draws", self.num_draws, 1, 64))

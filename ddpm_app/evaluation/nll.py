@@ -13,14 +13,19 @@ from ddpm_app.engine import Engine, LikelihoodReport, LikelihoodRequest
 
 @dataclass(frozen=True)
 class NllReport:
-    """Means over the pictures so far, in bits/dim; `standard_error` is that of the mean over pictures."""
+    """Means over the pictures so far, in bits/dim; `standard_error` is that of the mean over pictures.
+
+    `terms` are the means of L_{t-1}, and of L_0 at t = 0, over the pictures that were measured at that t.
+    """
 
     num_images: int
+    terms_measured: int
     bits_per_dim: float
     prior_bpd: float
     vb_bpd: float
     decoder_bpd: float
     standard_error: float
+    terms: dict[int, float]
 
 
 def negative_log_likelihood(
@@ -49,9 +54,19 @@ def negative_log_likelihood(
         totals = [report.bits_per_dim for report in reports]
         yield NllReport(
             num_images=len(reports),
+            terms_measured=reports[-1].step,
             bits_per_dim=statistics.fmean(totals),
             prior_bpd=statistics.fmean(report.prior_bpd for report in reports),
             vb_bpd=statistics.fmean(report.vb_bpd for report in reports),
             decoder_bpd=statistics.fmean(report.decoder_bpd for report in reports),
             standard_error=statistics.stdev(totals) / len(totals) ** 0.5 if len(totals) > 1 else float("nan"),
+            terms=_curve(reports),
         )
+
+
+def _curve(reports: list[LikelihoodReport]) -> dict[int, float]:
+    found: dict[int, list[float]] = {}
+    for report in reports:
+        for t, term in zip(report.timesteps, report.terms, strict=True):
+            found.setdefault(t, []).append(term)
+    return {t: statistics.fmean(found[t]) for t in sorted(found)}

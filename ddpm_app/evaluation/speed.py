@@ -49,6 +49,7 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
             f"num_inference_steps must divide {len(model.diffusion)}, the length of this model's chain, "
             f"since diffusers visits other timesteps otherwise; got {request.num_inference_steps}"
         )
+    model.settle()
     request = replace(request, timestep_spacing="leading")
     pipeline, settings = diffusers_pipeline(engine, request)
 

@@ -66,12 +66,12 @@ def load(name: str, path: Path, device: torch.device, precision: str) -> Model:
     description = describe(name, path)
     config = description.config
     network = read_network(name, description)
-    denoiser, backend = network_denoiser(network, device, precision)
+    denoiser, runtime = network_denoiser(network, device, precision)
     height, width = edges(config["sample_size"])
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     image_shape = (config["in_channels"], height, width)
     return Model(
-        name, denoiser, description.diffusion, image_shape, device, backend, num_parameters, description.notes
+        name, denoiser, description.diffusion, image_shape, device, runtime, num_parameters, description.notes
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.samplers import Denoiser
 from ddpm_app.errors import UserError, one_of
+from ddpm_app.models.compiled import CompiledDenoiser
 
 Precision = Literal["exact", "fast"]
 
@@ -19,8 +20,7 @@ Precision = Literal["exact", "fast"]
 class Model:
     """A checkpoint ready to run: `denoiser` takes x_t (B, C, H, W) on `device` and trained timesteps (B,).
 
-    `notes` are the sentences a user should read about how its configuration was understood; `backend` says
-    what computes the network and in which number format.
+    `notes` are the sentences a user should read about how its configuration was understood.
     """
 
     name: str
@@ -28,9 +28,19 @@ class Model:
     diffusion: GaussianDiffusion
     image_shape: tuple[int, int, int]
     device: torch.device
-    backend: str
+    runtime: str | CompiledDenoiser
     num_parameters: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def backend(self) -> str:
+        """What computes the network at this moment, and in which number format."""
+        return str(self.runtime)
+
+    def settle(self) -> None:
+        """Returns when the backend changes no more, so that it can be timed."""
+        if isinstance(self.runtime, CompiledDenoiser):
+            self.runtime.settle(self.image_shape)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -60,8 +70,10 @@ def resolve_devices(device: str) -> list[torch.device]:
     return devices
 
 
-def network_denoiser(network: nn.Module, device: torch.device, precision: str) -> tuple[Denoiser, str]:
-    """The network as a denoiser on `device`, and in words what runs it.
+def network_denoiser(
+    network: nn.Module, device: torch.device, precision: str
+) -> tuple[Denoiser, str | CompiledDenoiser]:
+    """The network as a denoiser on `device`, and what runs it: in words, or with words for each moment.
 
     exact computes in float32; fast in bfloat16 where the device computes in it, else in float32 too.
     """
@@ -76,7 +88,11 @@ def network_denoiser(network: nn.Module, device: torch.device, precision: str) -
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             return network(x_t.to(memory_format=torch.channels_last), t, return_dict=False)[0].float()
 
-    return denoiser, f"torch {'bfloat16' if half else 'float32'} on {device.type}"
+    number_format = "bfloat16" if half else "float32"
+    if device.type == "cpu":
+        compiled = CompiledDenoiser(network, denoiser, number_format)
+        return compiled, compiled
+    return denoiser, f"torch {number_format} on {device.type}"
 
 
 def _computes_in_bfloat16(device: torch.device) -> bool:

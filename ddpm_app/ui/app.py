@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+from gradio.events import Dependency
 
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
@@ -14,7 +15,18 @@ from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
-from ddpm_app.ui.tabs import forward, interpolate, likelihood, progressive, sample, stochastic
+from ddpm_app.ui.tabs import (
+    compression,
+    ddim,
+    forward,
+    improved,
+    interpolate,
+    likelihood,
+    progressive,
+    sample,
+    score,
+    stochastic,
+)
 from ddpm_app.ui.theme import THEME
 
 HEADER = """# The interactive DDPM paper
@@ -60,6 +72,14 @@ def build_app(
                 noised = forward.build(shared)
             with gr.Tab("Likelihood", id="likelihood"):
                 measured = likelihood.build(shared)
+            with gr.Tab("Compression", id="compression"):
+                compressed = compression.build(shared)
+            with gr.Tab("Score", id="score") as tab:
+                score.build(tab)
+            with gr.Tab("DDIM", id="ddim"):
+                deterministic, encoded, experiments = ddim.build(shared)
+            with gr.Tab("Improved DDPM", id="improved"):
+                respaced = improved.build(shared)
             if training:
                 from ddpm_app.ui.tabs import train
 
@@ -71,10 +91,18 @@ def build_app(
             "Interpolate to": ("interpolate", picture_b),
             "Forward": ("forward", noised),
             "Likelihood": ("likelihood", measured),
+            "Compression": ("compression", compressed),
+            "Reconstruct": ("ddim", encoded),
         }
-        for shown in (samples, films, continuations, between):
+        for shown in (samples, films, continuations, between, *deterministic, respaced):
             with shown.send_row:
-                send_buttons(shown, tabs, targets)
+                sent = send_buttons(shown, tabs, targets)
+            sent["Reconstruct"].success(
+                lambda: gr.Tabs(selected="reconstruct"),
+                outputs=experiments,
+                queue=False,
+                api_visibility="private",
+            )
         described = [facts, *shared.timestep_sliders]
         for event in (chosen.change, demo.load):
             event(describing(shared), chosen, described, show_progress="hidden", api_visibility="private")
@@ -84,13 +112,17 @@ def build_app(
     return demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
 
 
-def send_buttons(shown: Results, tabs: gr.Tabs, targets: dict[str, tuple[str, gr.Image]]) -> None:
-    """A button for each place a picked picture can go to."""
+def send_buttons(
+    shown: Results, tabs: gr.Tabs, targets: dict[str, tuple[str, gr.Image]]
+) -> dict[str, Dependency]:
+    """A button for each place a picked picture can go to, and what its click does."""
     gr.HTML("Send the picked picture to", elem_classes="sendlabel")
-    for label, (tab, image) in targets.items():
-        gr.Button(label, size="sm", min_width=90).click(
+    return {
+        label: gr.Button(label, size="sm", min_width=90).click(
             sending(tab), [shown.gallery, shown.picked], [image, tabs], queue=False, api_visibility="private"
         )
+        for label, (tab, image) in targets.items()
+    }
 
 
 def sending(tab: str) -> Callable:

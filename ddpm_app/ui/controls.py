@@ -26,13 +26,19 @@ from gradio.components import Component
 from torch import Tensor
 
 from ddpm_app.core.diffusion import Spacing
-from ddpm_app.core.samplers import SAMPLERS
-from ddpm_app.engine import CancelToken, Engine, SampleRequest
+from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.sessions import Sessions
 
-SAMPLER_LABELS = {"ddpm": "DDPM, ancestral", "ddim": "DDIM"}
+SAMPLER_LABELS = {
+    "ddpm": "DDPM, ancestral",
+    "ddim": "DDIM",
+    "langevin": "Annealed Langevin",
+    "dpmsolver++": "DPM-Solver++",
+    "unipc": "UniPC",
+    "sde-dpmsolver++": "SDE-DPM-Solver++",
+}
 VARIANCES = [
     ("as the model says", "auto"),
     ("small: posterior variance", "fixed_small"),
@@ -40,7 +46,7 @@ VARIANCES = [
     ("learned range", "learned_range"),
 ]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
-Request = TypeVar("Request", bound=SampleRequest)
+Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
 
 @dataclass(frozen=True)
@@ -81,10 +87,15 @@ class ChainControls:
 
 
 def chain_controls(
-    shared: Shared, sampler: str, num_inference_steps: int, *, eta: float = 0.0
+    shared: Shared,
+    sampler: str,
+    num_inference_steps: int,
+    *,
+    eta: float = 0.0,
+    offered: Sequence[str] = EVERY_SAMPLER,
 ) -> ChainControls:
     """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away."""
-    choices = [(SAMPLER_LABELS.get(name, name), name) for name in SAMPLERS]
+    choices = [(SAMPLER_LABELS.get(name, name), name) for name in offered]
     chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
     reverse_steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
     steps = spans_chain(shared, reverse_steps)

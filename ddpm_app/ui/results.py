@@ -89,14 +89,20 @@ class Results:
 
 
 def results(
-    label: str, sheet: str | None = None, status: str = "", beneath: Component | None = None
+    label: str,
+    sheet: str | None = None,
+    status: str = "",
+    beneath: Component | None = None,
+    *,
+    enlarged: bool = False,
 ) -> Results:
     """Builds the block in the current column.
 
-    `sheet` is a file to show before anything has run; `beneath` is rendered right under the sheet.
+    `sheet` is a file to show before anything has run; `beneath` is rendered right under the sheet; `enlarged`
+    is as for `crisp`.
     """
     line = status_line(status)
-    image = crisp(label, sheet)
+    image = crisp(label, sheet, enlarged=enlarged)
     if beneath is not None:
         beneath.render()
     gallery = gr.Gallery(
@@ -123,15 +129,19 @@ def status_line(html: str) -> gr.HTML:
     return gr.HTML(html, label="Status", elem_classes="statusline")
 
 
-def crisp(label: str, value: str | None = None, *, small: bool = False) -> gr.Image:
-    """A picture of ours: PNG at its own size, enlarged by the browser without smoothing."""
+def crisp(label: str, value: str | None = None, *, small: bool = False, enlarged: bool = False) -> gr.Image:
+    """A picture of ours: PNG at its own size, enlarged by the browser without smoothing.
+
+    One that is `enlarged` already, and has words in it, may be smoothed.
+    """
+    classes = {"pixels": not enlarged, "sheet": True, "small": small}
     return gr.Image(
         value,
         label=label,
         format="png",
         type="pil",
         interactive=False,
-        elem_classes=["pixels", "sheet", *(["small"] if small else [])],
+        elem_classes=[name for name, holds in classes.items() if holds],
         alt_text=label,
         buttons=["download", "fullscreen"],
     )

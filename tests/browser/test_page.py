@@ -18,7 +18,17 @@ from tests.ui.test_server import wait_until
 
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-TABS = ("Sample", "Progressive", "Stochastic x₀", "Interpolate", "Forward", "Likelihood")
+TABS = (
+    "Sample",
+    "Progressive",
+    "Stochastic x₀",
+    "Interpolate",
+    "Forward",
+    "Likelihood",
+    "Compression",
+    "DDIM",
+    "Improved DDPM",
+)
 PATIENCE = 60_000
 
 
@@ -113,6 +123,9 @@ def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
         "Interpolate": ("Interpolate", "Interpolated in"),
         "Forward": ("Add noise", "SNR"),
         "Likelihood": ("Measure", "bits/dim in"),
+        "Compression": ("Compress", "more leave none in"),
+        "DDIM": ("Compare steps", "24 pictures in"),
+        "Improved DDPM": ("Measure v", "learned no variance"),
     }
     assert tuple(work) == TABS
     for tab, (button, said) in work.items():
@@ -128,6 +141,16 @@ def test_dragging_through_a_film_changes_the_frame_and_its_timestep(page: Page):
     before = sheet_source(page)
     page.get_by_role("slider", name=re.compile("Drag through")).press("Home")
     expect(page.get_by_text("after the step at t = 1000").first).to_be_visible(timeout=PATIENCE)
+    assert sheet_source(page) != before
+
+
+def test_dragging_back_shows_what_fewer_bits_brought(page: Page):
+    open_tab(page, "Compression")
+    press(page, "Compress")
+    expect(status(page)).to_contain_text("more leave none in", timeout=PATIENCE)
+    before = sheet_source(page)
+    page.get_by_role("slider", name=re.compile("Bits received")).press("Home")
+    expect(page.get_by_text("x_t at t = 1000").first).to_be_visible(timeout=PATIENCE)
     assert sheet_source(page) != before
 
 
@@ -148,6 +171,15 @@ def test_a_picked_picture_is_sent_to_another_tab(page: Page):
     expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
     page.get_by_role("tabpanel").filter(visible=True).get_by_role("button", name="Likelihood").click()
     expect(page.get_by_role("button", name="Measure")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_picture_to_encode_is_sent_under_its_own_experiment(page: Page):
+    fill(page, "Reverse steps", 2)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    press(page, "Reconstruct")
+    expect(page.get_by_role("button", name="Encode", exact=True)).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
 
 
@@ -232,8 +264,26 @@ def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):  # noq
         if shown.count() and shown.first.bounding_box()["x"] < width - 40:
             shown.first.click()
         else:
-            page.get_by_label("More tabs").click()
+            page.get_by_label("More tabs").first.click()  # the page's own, not an experiment's
             page.locator(".overflow-dropdown button").filter(has_text=tab).click()
         expect(page.locator(".about").filter(visible=True).first).to_be_visible(timeout=PATIENCE)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
+
+
+def test_the_score_field_draws_itself_and_follows_t(page: Page):
+    page.emulate_media(reduced_motion="reduce")  # else it plays at once
+    open_tab(page, "Score")
+    t = page.locator(".plane output")
+    expect(t).to_contain_text("√ᾱ", timeout=PATIENCE)
+    play, through = page.locator(".plane-play"), page.get_by_role("slider", name="From noise to data")
+    pictures = []
+    for key, said in (("Home", "t = 1000"), ("End", "t = 0")):
+        through.press(key)
+        expect(t).to_contain_text(said)
+        pictures.append(page.locator(".plane canvas").screenshot())
+    assert pictures[0] != pictures[1]
+    page.get_by_label("data", exact=True).check()
+    assert page.locator(".plane canvas").screenshot() != pictures[1]
+    play.click()
+    expect(play).to_have_attribute("aria-label", "Pause")

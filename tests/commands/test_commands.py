@@ -10,6 +10,7 @@ from PIL import Image
 
 from ddpm_app.commands import COMMANDS, main
 from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.evaluation.solvers import CONTENDERS
 from ddpm_app.models import HUB_MODELS
 from ddpm_app.models.exact import EXACT_MODELS
 from ddpm_app.pictures import read_recipe, to_picture
@@ -171,11 +172,34 @@ def test_of_one_picture_the_standard_error_is_not_known(capsys, pictures):
     assert values["standard_error"] is None
 
 
+def test_evaluate_prints_and_tells_the_rows_of_table_4(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "rate-distortion", "--num-images", 1]
+    values = answer(capsys, *wanted)
+    assert [row["reverse_steps"] for row in values["rows"]] == list(range(1000, 0, -100))
+    assert all(row["rate_standard_error"] is None for row in values["rows"])  # of one picture
+    assert main([*map(str, wanted)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 12
+    for line, row in zip(printed[1:-1], values["rows"], strict=True):
+        assert line.split()[:2] == [str(row["reverse_steps"]), f"{row['rate_bpd']:.5f}"]
+    assert printed[1].split()[-2:] == ["1.77581", "0.95136"]  # the paper's
+
+
 def test_evaluate_says_what_is_wrong(capsys, tmp_path, pictures):
     assert "--data" in complaint(capsys, "evaluate", *NORMAL)
     assert "--data" in complaint(capsys, "evaluate", *NORMAL, "--data", tmp_path / "missing")
     assert "--num-images" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-images", 0)
     assert "num_terms" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-terms", 1)
+
+
+def test_evaluate_encodes_and_draws_again_in_each_number_of_steps(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "reconstruction"]
+    values = answer(capsys, *wanted, "--num-terms", 50)
+    assert values["num_images"] == 3
+    assert [row["num_inference_steps"] for row in values["rows"]] == [10, 20, 50]
+    assert values["rows"][0]["mse"] > 5 * values["rows"][2]["mse"] > 0
+    (one,) = answer(capsys, *wanted, "--num-images", 1, "--num-terms", 5)["rows"]
+    assert (one["num_inference_steps"], one["standard_error"]) == (5, None)
 
 
 # bench
@@ -201,6 +225,15 @@ def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
     assert "divide 1000" in complaint(capsys, *tiny, "--steps", 30)
     assert "--rounds" in complaint(capsys, *tiny, "--rounds", 0)
     assert "no weights" in complaint(capsys, "bench", *NORMAL)
+
+
+def test_bench_holds_the_samplers_against_a_long_run_and_the_data(capsys, pictures):
+    wanted = ["bench", "solvers", *NORMAL, "--steps", 3, "--data", pictures]
+    rows = answer(capsys, *wanted)["rows"]
+    assert [row["sampler"] for row in rows] == [*CONTENDERS]
+    assert {row["num_inference_steps"] for row in rows} == {3}
+    assert all(row["nearest_distance"] > 0 for row in rows)
+    assert "at least 8" in complaint(capsys, *wanted, "--num-images", 7)
 
 
 def test_bench_times_training_steps_beside_diffusers_example(capsys):
@@ -264,6 +297,24 @@ def test_push_says_what_is_wrong(capsys, tmp_path, tiny_copy, upload_hub):
     assert "owner/tiny-8" in complaint(capsys, "push", tiny_copy, "tiny-8", "--token", TOKEN)
     assert "model_index.json" in complaint(capsys, "push", tmp_path, "owner/tiny-8", "--token", TOKEN)
     assert "repository" in complaint(capsys, "push", tiny_copy)
+
+
+def test_evaluate_compares_variances_and_chosen_steps(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--metric", "steps", "--data", pictures, "--num-terms", 30]
+    values = answer(capsys, *wanted)
+    assert (values["num_images"], values["num_candidates"]) == (3, 30)
+    rows = {(row["variance_type"], row["num_inference_steps"]): row for row in values["rows"]}
+    kinds = ("fixed_small", "fixed_large", "analytic")
+    assert rows.keys() == {(kind, steps) for kind in kinds for steps in (10, 25, 30)}
+    for (_, steps), row in rows.items():
+        assert len(row["timesteps"]) == steps
+        # chosen on one other picture, whose noise decides where most steps are taken anyway
+        assert steps > 10 or 0 < row["best_bits_per_dim"] < row["even_bits_per_dim"]
+    assert rows["analytic", 10]["best_bits_per_dim"] < rows["fixed_large", 10]["best_bits_per_dim"]
+    assert main([*map(str, wanted)]) == 0
+    assert "1 pictures chose, 2 measure" in capsys.readouterr().out
+    assert "at least 2" in complaint(capsys, *wanted, "--num-images", 1)
+    assert "--variance" in complaint(capsys, *wanted, "--variance", "fixed_small")
 
 
 # the program

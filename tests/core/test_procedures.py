@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ddpm_app.core.diffusion import GaussianDiffusion
-from ddpm_app.core.procedures import lower_part, mix, slerp, through
+from ddpm_app.core.procedures import lower_part, mix, slerp, slerp_grid, through
 from ddpm_app.core.schedules import linear_betas
 
 TRAINED = GaussianDiffusion(linear_betas(1000))
@@ -72,3 +72,12 @@ def test_between_equal_ends_the_great_circle_is_a_point(dtype):
     end = END_A.to(dtype)
     points = slerp(end, end.clone(), WEIGHTS.to(dtype))
     torch.testing.assert_close(points, end.expand(5, -1, -1, -1))
+
+
+def test_a_grid_has_its_corners_and_walks_the_great_circle_along_its_sides():
+    corners = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    grid = slerp_grid(corners, WEIGHTS).view(5, 5, 3, 4, 4)
+    torch.testing.assert_close(grid[[0, 0, 4, 4], [0, 4, 0, 4]], corners)
+    torch.testing.assert_close(grid[0], slerp(corners[0], corners[1], WEIGHTS))
+    torch.testing.assert_close(grid[:, 4], slerp(corners[1], corners[3], WEIGHTS))
+    torch.testing.assert_close(grid[2], slerp(grid[2, 0], grid[2, 4], WEIGHTS))

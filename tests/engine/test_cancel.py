@@ -7,6 +7,7 @@ import torch
 from ddpm_app.engine import (
     Cancelled,
     CancelToken,
+    CompressionRequest,
     Engine,
     LikelihoodRequest,
     SampleRequest,
@@ -21,7 +22,10 @@ RUNS = {
     "sample": lambda engine, token=None: engine.run(SampleRequest(**TINY), token),
     "stochastic": lambda engine, token=None: engine.run(StochasticRequest(**TINY), token),
     "likelihood": lambda engine, token=None: engine.likelihood(
-        LikelihoodRequest(model="tiny-8", picture=PICTURE, num_terms=20), token
+        LikelihoodRequest(model="tiny-8", picture=PICTURE, num_terms=200), token
+    ),
+    "compress": lambda engine, token=None: engine.compress(
+        CompressionRequest(model="tiny-8", picture=PICTURE), token
     ),
 }
 every_run = pytest.mark.parametrize("start", RUNS.values(), ids=RUNS.keys())

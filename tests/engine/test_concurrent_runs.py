@@ -34,11 +34,11 @@ def test_a_run_changes_by_no_more_than_a_level_whoever_else_runs(engine, watch):
 
     watch(together)
     alone = [result(request) for request in RUNS]
-    assert max(sizes) == 4
+    largest = max(sizes)
     sizes.clear()
     with ThreadPoolExecutor(len(RUNS)) as pool:
         merged = list(pool.map(result, RUNS, timeout=120))
-    assert max(sizes) > 4
+    assert max(sizes) > largest
     for one, other in zip(alone[:-1], merged[:-1], strict=True):
         assert (one - other).abs().max() <= 1
     assert merged[-1] == pytest.approx(alone[-1], abs=1e-4)

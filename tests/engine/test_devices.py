@@ -43,11 +43,11 @@ def test_a_run_goes_where_the_fewest_images_are_under_way(two):
     assert two.active_runs == 0
 
 
-def test_a_likelihood_weighs_one_image(two):
+def test_a_likelihood_weighs_as_much_as_the_terms_it_measures_at_once(two):
     picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
     run = two.likelihood(LikelihoodRequest(model="tiny-8", picture=picture, num_terms=10))
     next(run)
-    assert load(two) == [1, 0]
+    assert load(two) == [16, 0]
     run.close()
     assert load(two) == [0, 0]
 

@@ -2,19 +2,22 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 
-from ddpm_app.core.samplers import SAMPLERS
-from ddpm_app.engine import Engine, ForwardRequest, LikelihoodRequest, SampleRequest
+from ddpm_app.core.images import to_uint8
+from ddpm_app.core.langevin import correct
+from ddpm_app.core.samplers import ddpm, reverse
+from ddpm_app.engine import EVERY_SAMPLER, Engine, ForwardRequest, LikelihoodRequest, SampleRequest
 from ddpm_app.engine import run as run_on_the_default_engine
 from ddpm_app.models import load_model
 from tests.doubles import edit, refusal
 
 TINY = {"model": "tiny-8", "num_inference_steps": 5}
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+every_sampler = pytest.mark.parametrize("sampler", EVERY_SAMPLER)
 
 
 def last_frame(engine, **values):
@@ -73,6 +76,17 @@ def test_a_kept_eps_changes_ddim_and_nothing_else(engine):
 
     assert apart("ddim") > 1
     assert apart("ddpm") == 0
+
+
+def test_langevin_corrections_are_those_of_the_core_loop(engine):
+    corrected = last_frame(engine, **TINY, sampler="ddpm", langevin_steps=2, langevin_snr=0.2, num_images=2)
+    plain = last_frame(engine, **TINY, sampler="ddpm", num_images=2)
+    model, request = engine.model("tiny-8"), SampleRequest(**TINY)
+    chain = model.diffusion.respaced(request.num_inference_steps)
+    corrector = partial(correct, num_steps=2, snr=0.2)
+    *_, own = reverse(chain, model.denoiser, ddpm, [0, 1], model.image_shape, corrector=corrector)
+    assert levels_apart(corrected.images, to_uint8(own.x_t)) <= 1
+    assert levels_apart(corrected.images, plain.images) > 1
 
 
 def test_seeds_2_to_the_32_apart_give_the_same_picture(engine):

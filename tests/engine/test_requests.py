@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ddpm_app.engine import (
+    CompressionRequest,
     ForwardRequest,
     InterpolateRequest,
     LikelihoodRequest,
@@ -22,12 +23,14 @@ WHOLE = {
     InterpolateRequest: {"num_inference_steps", "num_images", "seed", "diffusion_steps"},
     SlerpRequest: {"num_inference_steps", "num_images", "seed", "other_seed"},
     ForwardRequest: {"seed"},
-    LikelihoodRequest: {"num_terms", "seed"},
+    LikelihoodRequest: {"num_terms", "num_draws", "seed"},
+    CompressionRequest: {"num_terms", "seed"},
 }
 PICTURES = {
     InterpolateRequest: {"picture_a": PICTURE, "picture_b": PICTURE},
     ForwardRequest: {"picture": PICTURE},
     LikelihoodRequest: {"picture": PICTURE},
+    CompressionRequest: {"picture": PICTURE},
 }
 NOT_WHOLE = [math.nan, math.inf, -math.inf, -1, 1.5, 10**30, 10**400, 1e300, True, None, "7", "", [7], {}]
 every_request = pytest.mark.parametrize("request_type", WHOLE, ids=lambda kind: kind.__name__)
@@ -91,7 +94,7 @@ def test_eta_is_a_number_from_0_to_1(value):
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("sampler", "ddpm, ddim"),
+        ("sampler", "ddpm, ddim, langevin, dpmsolver++"),
         ("variance_type", "auto, fixed_small, fixed_large"),
         ("timestep_spacing", "auto, leading, trailing, linspace"),
         ("precision", "exact, fast"),

@@ -9,9 +9,11 @@ ENDS = {"picture_a": PICTURE, "picture_b": PICTURE}
 REQUESTS = [
     SampleRequest(**TINY),
     SampleRequest(**TINY, timestep_spacing="linspace"),
+    SampleRequest(**TINY, sampler="unipc"),
     StochasticRequest(**TINY, diffusion_steps=501),
     StochasticRequest(**TINY, diffusion_steps=501, picture=PICTURE),
     InterpolateRequest(**TINY, diffusion_steps=501, **ENDS),
+    InterpolateRequest(**TINY, sampler="dpmsolver++", diffusion_steps=501, **ENDS),
 ]
 
 

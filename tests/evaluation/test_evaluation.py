@@ -3,8 +3,8 @@ import statistics
 import pytest
 import torch
 
-from ddpm_app.engine import Engine, LikelihoodRequest, SampleRequest
-from ddpm_app.evaluation import compare_with_diffusers, negative_log_likelihood
+from ddpm_app.engine import CompressionRequest, Engine, LikelihoodRequest, SampleRequest
+from ddpm_app.evaluation import compare_with_diffusers, negative_log_likelihood, rate_distortion
 from tests.doubles import refusal, save_pipeline, tiny_network
 
 PICTURES = torch.randint(256, (4, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -24,6 +24,32 @@ def test_the_mean_is_that_of_the_pictures_each_with_its_own_seed():
     assert reports[-1].standard_error == pytest.approx(statistics.stdev(singles) / 2)
     parts = reports[-1].prior_bpd + reports[-1].vb_bpd + reports[-1].decoder_bpd
     assert reports[-1].bits_per_dim == pytest.approx(parts)
+    assert engine.active_runs == 0
+
+
+def test_the_curve_over_a_data_set_is_the_mean_of_those_measured_at_each_time():
+    *_, report = negative_log_likelihood(Engine("cpu"), PICTURES[:2], "exact-normal", 1000)
+    assert list(report.terms) == list(range(1000))
+    assert report.terms[0] == pytest.approx(report.decoder_bpd)
+    assert sum(report.terms.values()) == pytest.approx(report.vb_bpd + report.decoder_bpd)
+
+
+def test_the_rows_of_table_4_are_means_over_pictures_each_with_its_own_seed():
+    engine = Engine("cpu")
+    *_, report = rate_distortion(engine, PICTURES[:2], "exact-normal", 150, seed=3)
+    singles = []
+    for k in range(2):
+        *_, last = engine.compress(
+            CompressionRequest(model="exact-normal", picture=PICTURES[k], num_terms=150, seed=3 + k)
+        )
+        singles.append({last.reverse_steps(each): each for each in last.received})
+    assert [row.reverse_steps for row in report.rows] == list(range(1000, 0, -100))
+    for row in report.rows:
+        a, b = (single[row.reverse_steps] for single in singles)
+        assert row.rate_bpd == pytest.approx((a.rate_bpd + b.rate_bpd) / 2)
+        assert row.rmse == pytest.approx((a.rmse + b.rmse) / 2)
+        assert row.rmse_standard_error == pytest.approx(abs(a.rmse - b.rmse) / 2)
+    assert report.decoder_bpd == pytest.approx(statistics.fmean(single[1000].term_bpd for single in singles))
     assert engine.active_runs == 0
 
 

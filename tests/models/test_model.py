@@ -27,7 +27,7 @@ def test_the_fast_network_gives_float32_close_to_the_exact_one():
     outputs = exact(*noisy_batch()), fast(*noisy_batch())
     assert outputs[1].dtype == torch.float32
     assert (outputs[0] - outputs[1]).abs().mean() < 0.02  # bfloat16 keeps 8 bits
-    assert exact_name == "torch float32 on cpu"
+    assert str(exact_name) == "torch float32 on cpu"
 
 
 def test_a_precision_that_does_not_exist_is_told():

@@ -19,7 +19,24 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.pictures import read_recipe
 from tests.ui.conftest import MODEL
 
-ENDPOINTS = ("/sample", "/progressive", "/stochastic", "/interpolate", "/forward", "/likelihood")
+ENDPOINTS = (
+    "/sample",
+    "/progressive",
+    "/stochastic",
+    "/interpolate",
+    "/forward",
+    "/likelihood",
+    "/compression",
+)
+EXPERIMENTS = (  # tested in test_experiments.py
+    "/consistency",
+    "/reconstruct",
+    "/latent_grid",
+    "/variances",
+    "/respacing",
+    "/bounds",
+    "/schedules",
+)
 TINY = {"model": "tiny-8", "num_inference_steps": 3}
 
 
@@ -40,7 +57,7 @@ def path(value) -> str:
 
 def test_every_endpoint_is_public_and_every_parameter_has_a_default(client: Client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(endpoints) == set(ENDPOINTS)
+    assert set(endpoints) == {*ENDPOINTS, *EXPERIMENTS}
     for name, endpoint in endpoints.items():
         assert all(p["parameter_has_default"] for p in endpoint["parameters"]), name
         assert not any(p["parameter_name"].startswith("param_") for p in endpoint["parameters"]), name
@@ -170,7 +187,7 @@ def test_interpolation_between_uploads_shows_the_sources_at_both_ends(client: Cl
 def test_a_picture_carries_its_recipe_as_text(client: Client):
     answer = client.predict(**TINY, num_images=1, seed=9, api_name="/sample")
     text = opened(answer[3]).info["recipe"]
-    assert json.loads(text)["sampler"] == "ddim"
+    assert json.loads(text)["sampler"] == "sde-dpmsolver++"
 
 
 def test_every_picture_of_a_film_carries_its_recipe(client: Client, engine: Engine):
@@ -192,7 +209,7 @@ def test_every_picture_of_a_film_carries_its_recipe(client: Client, engine: Engi
 @pytest.mark.parametrize("name", ENDPOINTS[:4])
 def test_the_closing_line_tells_the_visited_timesteps(client: Client, name: str):
     line, *_ = client.predict(**TINY, timestep_spacing="trailing", num_images=2, api_name=name)
-    assert re.search(r"visited t = \d+, \d+(, \d+)* \(\d of 1000, trailing\)", status(line))
+    assert re.search(r"visited t = \d+, \d+(, \d+)* \(\d of 1000, trailing\), computed by ", status(line))
 
 
 @pytest.mark.parametrize(("eta", "same"), [(0, True), (1, False)])
@@ -207,12 +224,13 @@ def test_forward_leaves_the_picture_given_to_it_alone(client: Client):
 
 
 NUMBERS = {
-    "/sample": ("num_images", "num_inference_steps", "eta", "seed"),
+    "/sample": ("num_images", "num_inference_steps", "eta", "seed", "langevin_steps", "langevin_snr"),
     "/progressive": ("num_images", "num_inference_steps", "eta", "seed"),
     "/stochastic": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
     "/interpolate": ("diffusion_steps", "num_images", "num_inference_steps", "eta", "seed"),
     "/forward": ("diffusion_steps", "seed"),
-    "/likelihood": ("num_terms", "seed"),
+    "/likelihood": ("num_terms", "num_draws", "seed"),
+    "/compression": ("num_terms", "seed"),
 }
 
 

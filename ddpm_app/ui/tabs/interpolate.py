@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_app.engine import InterpolateRequest, SampleRequest, SlerpRequest, visits
+from ddpm_app.engine import DETERMINISTIC, InterpolateRequest, SampleRequest, SlerpRequest, visits
 from ddpm_app.pictures import save_animation, sheet, to_picture
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
@@ -38,7 +38,7 @@ STRIP, GRID, SPHERE = "strip", "grid", "sphere"
 KINDS = [
     ("Strip over λ (figure 8)", STRIP),
     ("Grid over t and λ (figure 9)", GRID),
-    ("Two seeds on the sphere (DDIM)", SPHERE),
+    ("Two seeds on the sphere (noiseless)", SPHERE),
 ]
 GRID_ROWS = (1000, 875, 750, 625, 500, 375, 250, 125, 0)
 
@@ -92,7 +92,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         captions = [f"{row}λ {weight:.2f}" for row in rows for weight in weights]
         visited = f"{'the top row ' if kind == GRID else ''}visited {visits(first, loaded)}"
         shown_at_end = shown.finished(
-            run.clock.finished("Interpolated", visited),
+            run.clock.finished("Interpolated", f"{visited}, computed by {loaded.backend}"),
             strip(done, ends),
             torch.cat(done),
             captions,
@@ -135,7 +135,9 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
 
 
 def on_the_sphere(plain: SampleRequest, other_seed: int) -> SlerpRequest:
-    """The path between the two seeds, by DDIM; a DDIM's own settings count only where it was chosen."""
+    """The path between the two seeds without noise: by the solver chosen, else by DDIM as it is set."""
+    if plain.sampler in DETERMINISTIC:
+        return SlerpRequest(**plain.recipe(), other_seed=other_seed)
     chosen = plain if plain.sampler == "ddim" else SampleRequest()
     own = {"sampler": "ddim", "eta": chosen.eta, "rederive_eps": chosen.rederive_eps}
     return SlerpRequest(**plain.recipe() | own, other_seed=other_seed)

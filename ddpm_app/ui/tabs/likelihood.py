@@ -7,8 +7,12 @@ from collections.abc import Iterator
 import gradio as gr
 import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
 
 from ddpm_app.engine import LikelihoodReport, LikelihoodRequest
+from ddpm_app.pictures import heat_map, sheet
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     VARIANCES,
@@ -18,9 +22,11 @@ from ddpm_app.ui.controls import (
     offer_examples,
     own_or_given,
     picture_input,
+    requested,
     run_buttons,
 )
-from ddpm_app.ui.results import LOADING, Update, status_line
+from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.results import LOADING, Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""How many bits would this picture cost if the model had to send it? The bound adds up what each
@@ -40,6 +46,7 @@ def build(shared: Shared) -> gr.Image:
         seed: int,
         request: gr.Request,
         picture: str | None = None,
+        num_draws: int = 4,
     ) -> Iterator[Update]:
         """Measures the bound's terms one by one; the table and the curve grow while it works."""
         with shared.sessions.run(request, "likelihood") as run:
@@ -47,14 +54,21 @@ def build(shared: Shared) -> gr.Image:
             shared.engine.model(model)
             run.clock.start()
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
-            wanted = LikelihoodRequest(
-                model=model, picture=x_0, num_terms=num_terms, variance_type=variance_type, seed=seed
-            )
+            wanted = requested(LikelihoodRequest, locals(), picture=x_0)
             for report in shared.engine.likelihood(wanted, run.token):
                 if run.clock.due(report.step, report.num_steps):
-                    yield {status: run.clock.line(), terms: table(report), plot: curve(report)}
-        done = run.clock.finished(f"{report.bits_per_dim:.3f} bits/dim")
-        yield {status: done, terms: table(report), plot: curve(report)}
+                    yield shown(run.clock.line(), report, x_0)
+            length = len(shared.engine.model(model).diffusion)
+        done = run.clock.finished(
+            f"{report.bits_per_dim:.3f} bits/dim",
+            f"{report.step} of {length} timesteps measured; in the map the brightest pixel costs "
+            f"{report.bits_per_pixel.max():.3g} bits, the mean one {report.bits_per_pixel.mean():.3g}",
+        )
+        yield shown(done, report, x_0)
+
+    def shown(line: str, report: LikelihoodReport, x_0: Tensor) -> Update:
+        heat = picture_file(beside_its_bits(x_0, report), "bits-per-pixel")
+        return {status: line, terms: table(report), plot: curve(report), where: heat}
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
@@ -63,22 +77,26 @@ def build(shared: Shared) -> gr.Image:
             picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
             offer_examples(shared, picture)
             num_terms = gr.Slider(2, 1000, value=50, step=1, label="Timesteps measured")
+            num_draws = gr.Slider(
+                1, 16, value=4, step=1, label="Draws of the noise at each", info="many calm the map"
+            )
             variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance")
             seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Measure: the bound and its terms appear here", 0))
             terms = gr.Dataframe(headers=["part", "bits/dim"], label="The bound", interactive=False)
+            where = crisp("The picture, and its bits per pixel: black is 0, pale yellow the most", small=True)
             plot = gr.LinePlot(
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300
             )
-    inputs = [shared.model, num_terms, variance, seed, picture]
-    buttons.wire(shared, "likelihood", likelihood, inputs, [status, terms, plot])
+    inputs = [shared.model, num_terms, variance, seed, picture, num_draws]
+    buttons.wire(shared, "likelihood", likelihood, inputs, [status, terms, plot, where])
     return picture
 
 
 def table(report: LikelihoodReport) -> pd.DataFrame:
-    """The bound and its three parts, each sum with its standard error."""
-    error = f" ± {report.standard_error:.3f}"
+    """The bound and its three parts, with the standard error of the timesteps left out."""
+    error = f" ± {report.standard_error:.3f}" if report.standard_error else ""
     return pd.DataFrame(
         [
             ["L_T: what the noise still knows", f"{report.prior_bpd:.2e}"],
@@ -88,6 +106,12 @@ def table(report: LikelihoodReport) -> pd.DataFrame:
         ],
         columns=["part", "bits/dim"],
     )
+
+
+def beside_its_bits(x_0: Tensor, report: LikelihoodReport) -> Image.Image:
+    """The picture and the heat map of what each of its pixels costs, the dearest at full heat."""
+    bits = report.bits_per_pixel
+    return sheet(torch.stack([x_0.expand(3, -1, -1), heat_map((bits / bits.max()).float())]), columns=2)
 
 
 def curve(report: LikelihoodReport) -> pd.DataFrame:

@@ -112,7 +112,8 @@ def build(shared: Shared) -> Results:
         last = len(stored) - 1
         strips = [made.strip_file("x0-hat", made.pred_x0), made.strip_file("x_t", made.x_t)]
         done = run.clock.finished(
-            f"{wanted.num_images} pictures, {len(stored)} frames kept", f"visited {visits(wanted, loaded)}"
+            f"{wanted.num_images} pictures, {len(stored)} frames kept",
+            f"visited {visits(wanted, loaded)}, computed by {loaded.backend}",
         )
         yield shown.finished(
             done,

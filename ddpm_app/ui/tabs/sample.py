@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
+from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.engine import SampleRequest, visits
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import sheet
@@ -34,6 +35,8 @@ def build(shared: Shared) -> Results:
         timestep_spacing: str,
         precision: str,
         rederive_eps: bool,
+        langevin_steps: int,
+        langevin_snr: float,
         request: gr.Request,
     ) -> Iterator[Update]:
         """Draws images from noise; the last update has them all with their recipes."""
@@ -45,7 +48,9 @@ def build(shared: Shared) -> Results:
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(), sheet(frame.images))
-        done = run.clock.finished(f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}")
+        done = run.clock.finished(
+            f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+        )
         captions = [f"seed {own}" for own in wanted.seeds]
         yield shown.finished(done, sheet(frame.images), frame.images, captions, [wanted])
 
@@ -54,7 +59,19 @@ def build(shared: Shared) -> Results:
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Generate")
             num_images = gr.Slider(1, 64, value=16, step=1, label="Images")
-            chain = chain_controls(shared, "ddim", 50)
+            chain = chain_controls(shared, "sde-dpmsolver++", 20)
+            with gr.Accordion("Langevin corrector", open=False):
+                langevin_steps = gr.Slider(
+                    0,
+                    20,
+                    value=0,
+                    step=1,
+                    label="Langevin steps",
+                    info="after each reverse step but the last",
+                )
+                langevin_snr = gr.Slider(
+                    0.01, 1, value=DEFAULT_SNR, step=0.01, label="r", info="signal-to-noise ratio of each"
+                )
         with gr.Column(scale=2, min_width=300):
             made_before = shared.engine.checkpoints / DEFAULT_MODEL / "samples.png"
             shown = results(
@@ -62,6 +79,6 @@ def build(shared: Shared) -> Results:
                 str(made_before) if made_before.exists() else None,
                 bar(f"Made earlier by {DEFAULT_MODEL}: press Generate for new ones", 0),
             )
-    inputs = [shared.model, num_images, *chain.inputs, chain.rederive_eps]
+    inputs = [shared.model, num_images, *chain.inputs, chain.rederive_eps, langevin_steps, langevin_snr]
     buttons.wire(shared, "sample", sample, inputs, shown.outputs)
     return shown

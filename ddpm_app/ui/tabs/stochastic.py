@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_app.engine import Frame, StochasticRequest, visits
+from ddpm_app.engine import DETERMINISTIC, EVERY_SAMPLER, Frame, StochasticRequest, visits
 from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.controls import (
     Shared,
@@ -65,7 +65,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
         captions = [f"x₀ {k + 1}" for k in range(wanted.num_images)]
         done = run.clock.finished(
             f"{wanted.num_images} continuations of one x_t at t = {wanted.diffusion_steps}",
-            f"visited {visits(wanted, loaded)}" + (f". {ALIKE}" if alike(sampler, eta) else ""),
+            f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+            + (f". {ALIKE}" if alike(sampler, eta) else ""),
         )
         heat = picture_file(spread(frame.images), "spread", wanted.recipe() | {"procedure": "spread"})
         yield shown.finished(done, sheet(tiles(frame)), frame.images, captions, [wanted], others=[heat]) | {
@@ -82,7 +83,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             offer_examples(shared, picture)
             num_images = gr.Slider(1, 24, value=8, step=1, label="Continuations")
             warning = gr.Markdown(ALIKE, visible=False)
-            chain = chain_controls(shared, "ddpm", 100, eta=1.0)
+            noisy = [name for name in EVERY_SAMPLER if name not in DETERMINISTIC]
+            chain = chain_controls(shared, "ddpm", 100, eta=1.0, offered=noisy)
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(

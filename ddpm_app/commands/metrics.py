@@ -1,0 +1,78 @@
+"""What `evaluate` can measure: for each metric how it is measured, and how it is told."""
+
+__all__ = ["METRICS"]
+
+from collections.abc import Callable
+
+from ddpm_app.core.compression import TABLE_4
+from ddpm_app.core.inversion import TABLE_2
+from ddpm_app.evaluation import (
+    NllReport,
+    RateDistortionReport,
+    ReconstructionReport,
+    StepsReport,
+    few_steps,
+    negative_log_likelihood,
+    rate_distortion,
+    reconstruction,
+)
+
+
+def bound(report: NllReport) -> str:
+    """The mean over the pictures, split as in equation 5."""
+    return (
+        f"{report.bits_per_dim:.3f} +- {report.standard_error:.3f} bits/dim, {report.num_images} pictures, "
+        f"L_T {report.prior_bpd:.2g}, L_1..T-1 {report.vb_bpd:.3f}, L_0 {report.decoder_bpd:.3f} "
+        f"({report.terms_measured} timesteps each)"
+    )
+
+
+def rates(report: RateDistortionReport) -> str:
+    """The rows of table 4 beside the paper's own, which are of another model and other pictures."""
+    head = f"{'reverse steps':>13}  {'rate, bits/dim':>20}  {'RMSE, 0..255':>18}    DDPM on CIFAR-10"
+    rows = [
+        f"{row.reverse_steps:>13}  {row.rate_bpd:>8.5f} +- {row.rate_standard_error:>8.5f}"
+        f"  {row.rmse:>8.5f} +- {row.rmse_standard_error:>6.3f}    "
+        + "  ".join(f"{value:>8.5f}" for value in TABLE_4.get(row.reverse_steps, ()))
+        for row in report.rows
+    ]
+    last = (
+        f"{report.num_images} pictures, {report.terms_measured} timesteps each; "
+        f"L_0, {report.decoder_bpd:.3f} bits/dim more, makes them exact. "
+        "Ideal code lengths: no bits are written."
+    )
+    return "\n".join([head, *rows, last])
+
+
+def bounds_at_few_steps(report: StepsReport) -> str:
+    """A line for each variance: even spacing -> chosen timesteps, for each number of steps."""
+    counts = sorted({row.num_inference_steps for row in report.rows})
+    lines = [f"{'bits/dim, even -> chosen':<26}" + "".join(f"{f'S = {steps}':>18}" for steps in counts)]
+    for variance in dict.fromkeys(row.variance_type for row in report.rows):
+        cells = [
+            f"{row.even_bits_per_dim:.3f} -> {row.best_bits_per_dim:.3f}"
+            for row in report.rows
+            if row.variance_type == variance
+        ]
+        lines.append(f"{variance:<26}" + "".join(f"{cell:>18}" for cell in cells))
+    halves = f"{report.num_images // 2} pictures chose, {report.num_images - report.num_images // 2} measure"
+    return "\n".join([*lines, f"timesteps out of {report.num_candidates}; {halves}"])
+
+
+def errors(report: ReconstructionReport) -> str:
+    """The rows of DDIM's table 2 beside the paper's own, which are of another model and other pictures."""
+    head = f"{'steps':>6}  {'MSE on [0, 1]':>20}    DDIM on CIFAR-10"
+    rows = [
+        f"{row.num_inference_steps:>6}  {row.mse:>9.6f} +- {row.standard_error or 0:>7.6f}"
+        f"    {TABLE_2.get(row.num_inference_steps, '')}"
+        for row in report.rows
+    ]
+    return "\n".join([head, *rows, f"{report.num_images} pictures encoded and drawn again"])
+
+
+METRICS: dict[str, tuple[Callable, Callable]] = {
+    "nll": (negative_log_likelihood, bound),
+    "rate-distortion": (rate_distortion, rates),
+    "reconstruction": (reconstruction, errors),
+    "steps": (few_steps, bounds_at_few_steps),
+}

@@ -1,0 +1,116 @@
+"""What one picture costs: the variational bound, and what a receiver has after some of its bits."""
+
+__all__ = ["compress", "likelihood"]
+
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
+
+import torch
+from torch import Tensor
+
+from ddpm_app.core.compression import milestones, sent
+from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.images import to_uint8
+from ddpm_app.core.likelihood import measured, prior_bits, prior_bpd, strata, stratified_sum
+from ddpm_app.core.samplers import generators
+from ddpm_app.engine.batching import PIXELS_PER_PASS, fair_shares
+from ddpm_app.engine.frames import CompressionReport, LikelihoodReport, Received
+from ddpm_app.engine.procedures import NOISE_STREAM, fitting
+from ddpm_app.engine.requests import AUTO, CompressionRequest, LikelihoodRequest
+from ddpm_app.models import Model
+
+TERMS_AT_ONCE = 16  # and fewer of a large picture: one pass of the network, so that news and a Stop come soon
+
+
+def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodReport]:
+    """L_T, L_0 and a stratified sample of the terms between; one report a stratum."""
+    chain, x_0, generator = _setting(request, model)
+    parts = strata(len(chain), request.num_terms, generator)
+    timesteps = [0, *torch.cat([places for places, _ in parts]).tolist()]
+    draws = (
+        (i, chain.q_sample(x_0, torch.tensor([i]), torch.randn(x_0.shape, generator=generator)))
+        for i in timesteps
+        for _ in range(request.num_draws)
+    )
+    terms = _means(_terms(chain, model, x_0, draws), request.num_draws)
+    prior, decoder = prior_bits(chain, x_0)[0], next(terms)
+    bits, found = prior + decoder, [decoder.mean().item()]
+    sums: list[tuple[Tensor, int]] = []
+    for places, size in parts:
+        drawn = list(islice(terms, len(places)))
+        bits = bits + sum(drawn) * (size / max(1, len(drawn)))
+        found += [term.mean().item() for term in drawn]
+        sums.append((torch.tensor(found[len(found) - len(drawn) :], dtype=torch.float64), size))
+        yield LikelihoodReport(
+            len(found),
+            len(timesteps),
+            tuple(timesteps[: len(found)]),
+            tuple(found),
+            prior.mean().item(),
+            *stratified_sum(sums),
+            bits,
+        )
+
+
+def compress(request: CompressionRequest, model: Model) -> Iterator[CompressionReport]:
+    """What has come and what it shows, from x_T down to x_1 (algorithms 3 and 4); a report a picture."""
+    chain, x_0, generator = _setting(request, model)
+    parts = _between(milestones(len(chain)), request.num_terms, generator)
+    timesteps = torch.cat([places for places, _ in parts]).tolist()
+    x_t = sent(chain, x_0, timesteps, generator)
+    terms = _terms(chain, model, x_0, zip(reversed(timesteps), x_t, strict=True))
+    prior, done = prior_bpd(chain, x_0).item(), 0
+    sums: list[tuple[Tensor, int]] = []
+    received: list[Received] = []
+    for place, (places, size) in reversed(list(enumerate(parts))):
+        drawn = list(islice(terms, len(places)))
+        found = torch.tensor([term.mean().item() for term, _ in drawn], dtype=torch.float64)
+        done += len(drawn)
+        if place % 2 == 0:  # a milestone, where what lies above it has been sent
+            rate, error = stratified_sum(sums)
+            pred_x0 = drawn[0][1]
+            rmse = 127.5 * (pred_x0 - x_0[0]).square().mean().sqrt().item()
+            received.append(Received(int(places), prior + rate, error, rmse, found.item(), to_uint8(pred_x0)))
+            yield CompressionReport(done, len(timesteps), len(chain), tuple(received))
+        sums.append((found, size))
+
+
+def _setting(request: CompressionRequest, model: Model) -> tuple[GaussianDiffusion, Tensor, torch.Generator]:
+    """The chain with the request's variance, the picture (1, C, H, W), and where its noise comes from."""
+    chain = model.diffusion
+    if request.variance_type != AUTO:
+        chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
+    (generator,) = generators([request.seed ^ NOISE_STREAM])
+    return chain, fitting(request.picture, model)[None], generator
+
+
+def _terms(
+    chain: GaussianDiffusion, model: Model, x_0: Tensor, draws: Iterable[tuple[int, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Bits and x0-hat (C, H, W) of each (i, x_t), on the CPU: not every device knows float64."""
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
+
+    fit = PIXELS_PER_PASS[model.device.type] // x_0[0, 0].numel()
+    return measured(chain, denoiser, x_0, draws, max(1, min(TERMS_AT_ONCE, fit)))
+
+
+def _means(terms: Iterator[tuple[Tensor, Tensor]], num_draws: int) -> Iterator[Tensor]:
+    """The bits of each term, the mean over its draws."""
+    while draws := [bits for bits, _ in islice(terms, num_draws)]:
+        yield torch.stack(draws).mean(0)
+
+
+def _between(kept: list[int], num_terms: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:
+    """Every kept place and, in turn with them, a draw from those between it and the next, at least two.
+
+    As (places drawn, how many they stand for): as for `strata`, which gives the sum's standard error.
+    """
+    sizes = [high - low - 1 for low, high in pairwise(kept)]
+    shares = fair_shares(sizes, max(num_terms - len(kept), 2 * len(sizes)))
+    parts = []
+    for low, size, share in zip(kept, sizes, shares, strict=False):
+        drawn = low + 1 + torch.randperm(size, generator=generator)[:share].sort().values
+        parts += [(torch.tensor([low]), 1), (drawn, size)]
+    return [*parts, (torch.tensor(kept[-1:]), 1)]

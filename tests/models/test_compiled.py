@@ -1,0 +1,162 @@
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from ddpm_app.models import compiled, load_model
+from ddpm_app.models.model import network_denoiser
+from tests.doubles import tiny_network
+
+CPU = torch.device("cpu")
+OPENVINO = "OpenVINO float32 on cpu"
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch, tmp_path):
+    """OpenVINO allowed and never found slower, which noise decides for networks this small."""
+    monkeypatch.delenv("DDPM_APP_RUNTIME")
+    monkeypatch.setenv("DDPM_APP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        compiled, "_seconds", lambda way, x_t, t: float(way.__class__ is not compiled.partial)
+    )
+    return tmp_path / "cache" / "openvino"
+
+
+def settled(network, image_shape=(3, 8, 8)):
+    denoiser, _ = network_denoiser(network, CPU, "exact")
+    denoiser.settle(image_shape)
+    return denoiser
+
+
+def batch(num_images, channels=3, size=8):
+    x_t = torch.randn(num_images, channels, size, size, generator=torch.Generator().manual_seed(3))
+    return x_t, torch.arange(num_images) * 83 % 1000
+
+
+def plain(network, x_t, t):
+    with torch.inference_mode():
+        return network(x_t, t, return_dict=False)[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"in_channels": 1, "out_channels": 2, "sample_size": 28}, {"sample_size": 32, "attention_head_dim": 8}],
+    ids=["28, learned variance", "32, heads"],
+)
+def test_the_compiled_network_computes_what_torch_computes_for_every_batch_size(config):
+    network = tiny_network(**config)
+    channels, size = network.config.in_channels, network.config.sample_size
+    denoiser = settled(network, (channels, size, size))
+    assert str(denoiser) == OPENVINO
+    for num_images in (1, 3, 4, 9, 21):
+        x_t, t = batch(num_images, channels, size)
+        torch.testing.assert_close(denoiser(x_t, t), plain(network, x_t, t), rtol=0, atol=1e-5)
+
+
+def test_torch_computes_until_the_network_has_worked_and_is_compiled(monkeypatch):
+    denoiser, _ = network_denoiser(tiny_network(), CPU, "exact")
+    before = denoiser(*batch(5))
+    assert str(denoiser) == "torch float32 on cpu, OpenVINO to follow"
+    assert denoiser._thread is None
+    monkeypatch.setattr(compiled, "PATIENCE", 0.0)
+    denoiser(*batch(5))
+    denoiser._thread.join()
+    assert str(denoiser) == OPENVINO
+    torch.testing.assert_close(denoiser(*batch(5)), before, rtol=0, atol=1e-5)
+
+
+def test_a_loaded_model_says_what_computes_it_at_that_moment(tiny_pipeline):
+    model = load_model(tiny_pipeline, device="cpu")
+    assert model.backend.startswith("torch float32")
+    model.settle()
+    assert model.backend == OPENVINO
+
+
+def test_without_the_runtime_torch_computes_and_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    denoiser = settled(network := tiny_network())
+    assert str(denoiser) == "torch float32 on cpu (OpenVINO is not installed)"
+    assert torch.equal(denoiser(*batch(2)), network_denoiser(network, CPU, "exact")[0](*batch(2)))
+
+
+def test_a_runtime_that_does_not_start_leaves_all_to_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino.frontend.pytorch.ts_decoder", None)
+    denoiser = settled(tiny_network())
+    assert str(denoiser).startswith("torch float32 on cpu (OpenVINO refused: ")
+    assert denoiser(*batch(2)).shape == (2, 3, 8, 8)
+
+
+def test_torch_stays_where_the_result_differs_or_comes_later(monkeypatch):
+    monkeypatch.setitem(compiled.TOLERANCE, "float32", 0.0)
+    assert str(settled(tiny_network())) == "torch float32 on cpu (OpenVINO computes something else)"
+    monkeypatch.setitem(compiled.TOLERANCE, "float32", 1e-4)
+    monkeypatch.setattr(compiled, "_seconds", lambda way, x_t, t: float(way.__class__ is compiled.partial))
+    assert str(settled(tiny_network())) == "torch float32 on cpu (faster here than OpenVINO)"
+
+
+def test_a_user_may_leave_all_to_torch(monkeypatch):
+    monkeypatch.setenv("DDPM_APP_RUNTIME", "torch")
+    assert str(settled(tiny_network())) == "torch float32 on cpu"
+
+
+def test_a_cached_network_is_used_again_and_never_for_other_weights(runtime):
+    settled(tiny_network())
+    first = {file: file.stat().st_mtime_ns for file in runtime.iterdir()}
+    assert first
+    settled(tiny_network())
+    assert {file: file.stat().st_mtime_ns for file in runtime.iterdir()} == first
+    other = tiny_network(seed=1)
+    denoiser = settled(other)
+    assert len(list(runtime.iterdir())) == 2 * len(first)
+    torch.testing.assert_close(denoiser(*batch(2)), plain(other, *batch(2)), rtol=0, atol=1e-5)
+
+
+def test_the_cache_forgets_its_oldest(runtime, monkeypatch):
+    monkeypatch.setattr(compiled, "CACHE_BYTES", 1)
+    settled(tiny_network())
+    assert list(runtime.iterdir()) == []
+
+
+def test_without_a_place_to_write_the_network_is_compiled_all_the_same(monkeypatch, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("DDPM_APP_CACHE", str(file / "below"))
+    assert str(settled(tiny_network())) == OPENVINO
+
+
+def test_many_callers_at_once_get_their_own_images_even_of_another_size():
+    denoiser = settled(network := tiny_network())
+    batches = [batch(num_images) for num_images in range(1, 9)] + [batch(2, size=16)]
+    outputs = {}
+
+    def call(k):
+        outputs[k] = denoiser(*batches[k])
+
+    threads = [threading.Thread(target=call, args=(k,)) for k in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, output in outputs.items():
+        torch.testing.assert_close(output, plain(network, *batches[k]), rtol=0, atol=1e-5)
+    assert len(outputs) == len(batches)
+
+
+ENDING = """
+import torch
+from ddpm_app.models.compiled import CompiledDenoiser
+
+class Network(torch.nn.Conv2d):
+    def forward(self, x_t, t, return_dict):
+        return (super().forward(x_t) + t.view(-1, 1, 1, 1),)
+
+network = Network(3, 3, 1).requires_grad_(False)
+CompiledDenoiser(network, lambda x_t, t: network(x_t, t, False)[0], "float32").start((3, 8, 8))
+"""
+
+
+def test_a_program_that_ends_while_compiling_ends_well():
+    run = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=200)
+    assert (run.returncode, run.stderr) == (0, "")
