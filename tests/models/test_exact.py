@@ -6,6 +6,8 @@ from ddpm_app.models import load_model
 from ddpm_app.models.exact import EXACT_MODELS, load, shape_pictures
 
 PIXEL = 2 / 255  # one step of a byte, in [-1, 1]
+# Langevin dynamics is exact in the limit of small steps alone
+EXACT = [name for name in SAMPLERS if name != "langevin"]
 
 
 def sample(name: str, sampler: str, num_images: int, num_inference_steps: int) -> torch.Tensor:
@@ -22,7 +24,7 @@ def test_the_pictures_are_sixteen_different_ones_within_the_range():
     assert len({picture.numpy().tobytes() for picture in pictures}) == 16
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", EXACT)
 def test_each_sample_of_exact_shapes_is_one_of_its_pictures(sampler):
     images = sample("exact-shapes", sampler, num_images=12, num_inference_steps=40)
     distances = (images[:, None] - shape_pictures()[None]).abs().flatten(2).amax(-1)
@@ -30,7 +32,7 @@ def test_each_sample_of_exact_shapes_is_one_of_its_pictures(sampler):
     assert len(set(distances.argmin(1).tolist())) > 3
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", EXACT)
 def test_exact_normal_recovers_its_mean_and_deviation(sampler):
     pixels = sample("exact-normal", sampler, num_images=64, num_inference_steps=500)
     assert pixels.shape == (
