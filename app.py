@@ -55,9 +55,9 @@ def may_train(options: argparse.Namespace) -> bool:
 
 
 def warm_up(engine: Engine, model: str) -> None:
-    """Loads the first model while the page already answers; what fails here is said when somebody uses it."""
+    """Readies the first model while the page already answers; what fails here is said when somebody uses it."""
     try:
-        engine.model(model)
+        engine.model(model).settle()
     except UserError as error:
         print(f"note: {error}")
 

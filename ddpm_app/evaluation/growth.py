@@ -25,7 +25,7 @@ from ddpm_app.training.network import build_unet
 from ddpm_app.training.presets import PRESETS
 
 MEGABYTE = 2**20
-SMALL = {"block_out_channels": (32, 64, 128, 128), "attention_resolutions": (8, 4)}
+SMALL = {"block_out_channels": (32, 64, 128), "attention_resolutions": (8, 7)}
 CHURCH = next(settings for name, settings in PRESETS.items() if "256" in name)
 
 
@@ -78,11 +78,11 @@ def measure_growth(rows: Sequence[Work], device: str = "auto") -> Iterator[Growt
 def measured(work: Work, device: str, bare: bool) -> tuple[float, float, int]:
     """Seconds and megabytes of the run, or of the bare network's calls, and the number of parameters."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = CHURCH if work.large else SMALL
-        config = TrainingConfig("", "", **settings | {"image_size": work.image_size})
+        config = network_of(work)
         save_pipeline(Path(folder, "model"), build_unet(config), config, 0)
         engine = Engine(device, Path(folder))
         model = engine.model("model")
+        model.settle()  # or a faster runtime, compiled meanwhile, would be in the figures
     request = SampleRequest(
         model="model", sampler="ddpm", num_inference_steps=work.num_steps, num_images=work.num_images
     )
@@ -105,6 +105,11 @@ def measured(work: Work, device: str, bare: bool) -> tuple[float, float, int]:
         network() if bare else run()
         seconds = time.perf_counter() - started
     return seconds, memory[0], model.num_parameters
+
+
+def network_of(work: Work) -> TrainingConfig:
+    """The settings of the network that does this work."""
+    return TrainingConfig("", "", **(CHURCH if work.large else SMALL) | {"image_size": work.image_size})
 
 
 @contextlib.contextmanager

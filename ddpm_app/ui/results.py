@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddpm_app.engine import SampleRequest
 from ddpm_app.pictures import save_png, to_picture
-from ddpm_app.ui.files import new_folder, picture_file
+from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.sessions import bar
 
 Update = dict[Component, Any]  # what a handler yields: new values; every other component stays as it is
@@ -46,7 +46,8 @@ class Results:
 
     def preview(self, status: str, picture: Image.Image) -> Update:
         """A live frame."""
-        return {self.status: status, self.sheet: picture_file(picture, "preview")}
+        file = save_png(picture, new_folder() / "preview.png", compress=False)
+        return {self.status: status, self.sheet: str(file)}
 
     def finished(
         self,
