@@ -55,7 +55,7 @@ def may_train(options: argparse.Namespace) -> bool:
 
 
 def warm_up(engine: Engine, model: str) -> None:
-    """Readies the first model while the page already answers; what fails here is said when somebody uses it."""
+    """Readies the first model behind the page; what fails here is said when somebody uses it."""
     try:
         engine.model(model).settle()
     except UserError as error:

@@ -1,6 +1,4 @@
 import pytest
-
-import pytest
 import torch
 
 from ddpm_app.evaluation.growth import GROWTH, Work, measure_growth, network_of
