@@ -18,6 +18,7 @@ from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
     compression,
     ddim,
+    figures,
     forward,
     improved,
     interpolate,
@@ -80,6 +81,8 @@ def build_app(
                 deterministic, encoded, experiments = ddim.build(shared)
             with gr.Tab("Improved DDPM", id="improved"):
                 respaced = improved.build(shared)
+            with gr.Tab("Figures", id="figures"):
+                figures.build(shared)
             if training:
                 from ddpm_app.ui.tabs import train
 

@@ -246,11 +246,13 @@ def own_or_given(
 ) -> list[Tensor]:
     """The pictures in `files`, uint8 (C, H, W) as the model takes them; for None, one of its own."""
     chosen = shared.engine.model(model)
-    image_shape, steps = chosen.image_shape, min(50, len(chosen.diffusion))
+    image_shape, steps = chosen.image_shape, min(20, len(chosen.diffusion))
     given = [read_picture(file, image_shape) if file else None for file in files]
     missing = sum(picture is None for picture in given)
     if missing:
-        request = SampleRequest(model=model, num_images=missing, seed=seed, num_inference_steps=steps)
+        request = SampleRequest(
+            model=model, sampler="sde-dpmsolver++", num_inference_steps=steps, num_images=missing, seed=seed
+        )
         *_, last = shared.engine.run(request, token)
         own = iter(last.images)
     return [next(own) if picture is None else picture for picture in given]

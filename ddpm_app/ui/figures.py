@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddpm_app.pictures import to_picture
 
-WIDTH = 800  # about what a page shows; tiles are enlarged by a whole factor to come near it
+PAGE = (800, 4096)  # about the width that a page shows
 MAX_SCALE = 4
 FONT_SIZE = 18
 INK = (128, 128, 128, 255)  # read on white and on black, as the ground is transparent
@@ -17,19 +17,26 @@ GAP, BLOCK_GAP = 2, 16
 
 
 def figure(
-    tiles: Sequence[Tensor | None], rows: Sequence[str], blocks: Mapping[str, int], size: tuple[int, int]
+    tiles: Sequence[Tensor | None],
+    rows: Sequence[str],
+    blocks: Mapping[str, int],
+    size: tuple[int, int],
+    *,
+    fit: tuple[int, int] = PAGE,
+    max_scale: int = MAX_SCALE,
+    font_size: int = FONT_SIZE,
 ) -> Image.Image:
     """Tiles uint8 (C, H, W) in reading order, None or the lack of one an empty place.
 
-    `blocks` gives the number of columns under each title, `size` the (H, W) of every tile. The words may be
-    ASCII only, as the built-in font is.
+    `blocks` gives the number of columns under each title, `size` the (H, W) of every tile; these are enlarged
+    by a whole factor to come near `fit`, (width, height). Words are ASCII only, as the built-in font is.
     """
-    font = ImageFont.load_default(FONT_SIZE)
+    font = ImageFont.load_default(font_size)
     columns = sum(blocks.values())
-    scale = max(1, min(MAX_SCALE, WIDTH // (columns * size[1])))
+    scale = max(1, min(max_scale, fit[0] // (columns * size[1]), fit[1] // (len(rows) * size[0])))
     height, width = size[0] * scale + GAP, size[1] * scale + GAP
     left = round(max(map(font.getlength, rows))) + 14
-    top = FONT_SIZE + 12 if any(blocks) else 0
+    top = font_size + 12 if any(blocks) else 0
     starts, titles, edge = [], [], left
     for title, count in blocks.items():
         titles.append((edge, title))
