@@ -10,6 +10,7 @@ from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport, Received
 from ddpm_app.engine.improved import BoundsReport, BoundsRequest, VarianceReport, VarianceRequest
+from ddpm_app.engine.procedures import noise_of
 from ddpm_app.engine.requests import (
     CompressionRequest,
     ForwardRequest,
@@ -45,6 +46,7 @@ __all__ = [
     "StochasticRequest",
     "VarianceReport",
     "VarianceRequest",
+    "noise_of",
     "run",
     "visited",
     "visits",

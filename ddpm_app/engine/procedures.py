@@ -149,8 +149,12 @@ def _prior(seed: int, model: Model) -> Tensor:
 
 def _noised(x_0: Tensor, t: int, diffusion: GaussianDiffusion, seed: int) -> Tensor:
     """x_t (1, C, H, W) of an image (C, H, W), by a noise of that seed which is not its x_T."""
-    noise = torch.randn(x_0.shape, generator=generators([seed ^ NOISE_STREAM])[0])[None]
-    return diffusion.q_sample(x_0[None], torch.tensor([t]), noise)
+    return diffusion.q_sample(x_0[None], torch.tensor([t]), noise_of(seed, x_0.shape)[None])
+
+
+def noise_of(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """The noise of that shape with which a picture is noised."""
+    return torch.randn(shape, generator=generators([seed ^ NOISE_STREAM])[0])
 
 
 def _index(diffusion_steps: int, diffusion: GaussianDiffusion) -> int:

@@ -69,8 +69,8 @@ def build_app(
                 continuations, frozen = stochastic.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
                 between, picture_a, picture_b = interpolate.build(shared)
-            with gr.Tab("Forward", id="forward"):
-                noised = forward.build(shared)
+            with gr.Tab("Forward", id="forward") as tab:
+                noised = forward.build(shared, tab)
             with gr.Tab("Likelihood", id="likelihood"):
                 measured = likelihood.build(shared)
             with gr.Tab("Compression", id="compression"):

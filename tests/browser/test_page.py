@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from ddpm_app.engine import Engine
+from ddpm_app.engine import Engine, ForwardRequest
 from ddpm_app.ui import build_app, launch_options
 from tests.ui.conftest import MODEL, engine, url  # noqa: F401 - the same real server
 from tests.ui.test_server import wait_until
@@ -28,6 +29,7 @@ TABS = (
     "Compression",
     "DDIM",
     "Improved DDPM",
+    "Figures",
 )
 PATIENCE = 60_000
 
@@ -126,6 +128,7 @@ def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
         "Compression": ("Compress", "more leave none in"),
         "DDIM": ("Compare steps", "24 pictures in"),
         "Improved DDPM": ("Measure v", "learned no variance"),
+        "Figures": ("Draw", "Figure 6 in"),
     }
     assert tuple(work) == TABS
     for tab, (button, said) in work.items():
@@ -163,6 +166,32 @@ def test_an_uploaded_picture_is_noised(page: Page, tmp_path: Path):
     expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
     press(page, "Add noise")
     expect(status(page)).to_contain_text("SNR", timeout=PATIENCE)
+
+
+def pixels(page: Page, canvas: str) -> list[int]:
+    return page.locator(canvas).evaluate(
+        "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    )
+
+
+def test_dragging_t_mixes_picture_and_noise_within_the_page(page: Page, tmp_path: Path, engine: Engine):  # noqa: F811
+    Image.new("RGB", (8, 8), (250, 20, 90)).save(tmp_path / "pink.png")
+    open_tab(page, "Forward")
+    chooser = page.get_by_role("tabpanel").filter(visible=True).locator("input[type=file]").first
+    chooser.set_input_files(tmp_path / "pink.png")
+    expect(page.locator(".noising .signal")).to_have_text("× 0.724", timeout=PATIENCE)
+    time = page.get_by_role("slider", name="Diffusion steps t", exact=True).and_(
+        page.locator(".noising input")
+    )
+    time.press("Home")
+    assert pixels(page, "canvas.xt") == pixels(page, "canvas.x0")
+    assert pixels(page, "canvas.x0")[:4] == [250, 20, 90, 255]
+    time.press("End")
+    picture = torch.tensor([250, 20, 90], dtype=torch.uint8)[:, None, None].expand(3, 32, 32)
+    request = ForwardRequest(picture=picture, diffusion_steps=(1000,), seed=7)
+    expected = engine.forward(request)[0].permute(1, 2, 0).reshape(-1, 3)
+    shown = torch.tensor(pixels(page, "canvas.xt")).reshape(-1, 4)[:, :3]
+    assert (shown - expected.int()).abs().max() <= 1
 
 
 def test_a_picked_picture_is_sent_to_another_tab(page: Page):

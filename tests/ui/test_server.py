@@ -25,6 +25,7 @@ ENDPOINTS = (
     "/stochastic",
     "/interpolate",
     "/forward",
+    "/figure",
     "/likelihood",
     "/compression",
 )

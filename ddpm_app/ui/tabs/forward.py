@@ -1,14 +1,18 @@
 """Forward: how noise covers a picture (eq. 4), and the schedules that say how fast."""
 
-__all__ = ["build"]
+__all__ = ["build", "drawable"]
+
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pandas as pd
 from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion
+from ddpm_app.core.images import from_uint8
 from ddpm_app.core.schedules import SCHEDULES
-from ddpm_app.engine import ForwardRequest
+from ddpm_app.engine import ForwardRequest, noise_of
 from ddpm_app.pictures import read_picture, sheet
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
@@ -20,6 +24,7 @@ from ddpm_app.ui.controls import (
     picture_input,
 )
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.packing import packed
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
@@ -36,9 +41,10 @@ QUANTITIES = {
     "log10 SNR": "Signal-to-noise ratio",
     "log10 β̃": "Posterior variance, β̃",
 }
+UI = Path(__file__).parents[1]
 
 
-def build(shared: Shared) -> gr.Image:
+def build(shared: Shared, tab: gr.Tab) -> gr.Image:
     """Lays the tab out and wires it; the image is where a picture may be sent."""
 
     def noised(x_0: Tensor, diffusion_steps: int, schedule: str, seed: int) -> Update:
@@ -81,7 +87,7 @@ def build(shared: Shared) -> gr.Image:
             x_0 = earlier[1]
         else:
             return {facts: bar(NO_PICTURE, 0)}
-        return noised(x_0, diffusion_steps, schedule, seed)
+        return noised(x_0, diffusion_steps, schedule, seed) | {live: drawable(x_0, schedule, seed)}
 
     explain(ABOUT)
     with gr.Row(elem_classes="tab"):
@@ -89,10 +95,15 @@ def build(shared: Shared) -> gr.Image:
             start = gr.Button("Add noise", variant="primary")
             picture = picture_input("Picture (empty: the model's own)", next(iter(examples(shared)), None))
             offer_examples(shared, picture)
-            steps = gr.Slider(0, 1000, value=250, step=1, label="Diffusion steps t")
             schedule = gr.Dropdown(list(SCHEDULES), value="linear", label="Schedule")
             seed = gr.Number(7, label="Seed of the noise", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
+            live = gr.HTML(
+                html_template=(UI / "noising.html").read_text(),
+                css_template=(UI / "noising.css").read_text(),
+                js_on_load=(UI / "noising.js").read_text(),
+            )
+            steps = gr.Slider(0, 1000, value=250, step=1, label="Diffusion steps t", info="of the file below")
             facts = status_line(bar("Press the button or drag t", 0))
             now = crisp("x₀ and x_t", small=True)
             strip = crisp("t = 0, 125, ..., 1000")
@@ -109,7 +120,7 @@ def build(shared: Shared) -> gr.Image:
                     )
     drawn = gr.State()  # the model's own picture, and whose it is
     inputs, outputs = [shared.model, steps, schedule, seed, picture], [now, strip, facts]
-    start.click(
+    made = start.click(
         forward,
         inputs,
         [*outputs, drawn],
@@ -117,16 +128,36 @@ def build(shared: Shared) -> gr.Image:
         show_progress="hidden",
         concurrency_id="device",
     )
-    for moved in (steps, schedule):
-        moved.change(
+    events = (tab.select, made.success, *(each.change for each in (steps, schedule, seed, picture)))
+    for event in events:
+        event(
             follow,
             [*inputs, drawn],
-            outputs,
+            [*outputs, live],
             trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
         )
     return picture
+
+
+def drawable(x_0: Tensor, schedule: str, seed: int) -> dict[str, Any]:
+    """What noising.js mixes: the picture and its noise as float32, and the schedule's numbers at each t."""
+    channels, height, width = x_0.shape
+    chain = GaussianDiffusion(SCHEDULES[schedule](1000))
+    tables = {
+        "beta": chain.betas,
+        "alpha_bar": chain.alphas_cumprod,
+        "snr": chain.snr,
+        "posterior": chain.posterior_variance,
+    }
+    return {
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "x_0": packed(from_uint8(x_0), "<f4"),
+        "noise": packed(noise_of(seed, tuple(x_0.shape)), "<f4"),
+    } | {name: packed(table, "<f4") for name, table in tables.items()}
 
 
 def numbers(schedule: str, diffusion_steps: int) -> str:

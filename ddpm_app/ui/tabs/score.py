@@ -1,19 +1,18 @@
 """Score: the field that leads noise back to data, exact on toy sets in the plane, and particles in it."""
 
-__all__ = ["build", "packed"]
+__all__ = ["build", "drawable"]
 
 import time
-from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.toys import TOYS
 from ddpm_app.engine.flow import ARROWS, EXTENT, PIXELS, Field, Flow, FlowRequest, field_of, flow
 from ddpm_app.ui.controls import SEEDS_ALIKE, explain
+from ddpm_app.ui.packing import packed
 from ddpm_app.ui.results import Update, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
@@ -49,7 +48,7 @@ def build(tab: gr.Tab) -> None:
             seed=seed,
         )
         started = time.perf_counter()
-        film = packed(field_of(toy), flow(request))
+        film = drawable(field_of(toy), flow(request))
         calls = f"{steps} steps" + (f", {langevin_steps} Langevin steps after each" if follows else "")
         took = time.perf_counter() - started
         done = f"{request.num_particles} particles, {calls}, in {took:.1f} s"
@@ -96,26 +95,21 @@ def build(tab: gr.Tab) -> None:
         )
 
 
-def packed(field: Field, way: Flow) -> dict[str, Any]:
+def drawable(field: Field, way: Flow) -> dict[str, Any]:
     """What plane.js draws: positions as int16, scores as int8 of a bounded length, the density as bytes."""
     length = field.scores.norm(dim=-1, keepdim=True)
     bounded = field.scores / (0.4 + length)  # far away every arrow is as long as its cell
     return {
         "t": way.t,
         "count": way.particles.shape[1],
-        "particles": _base64(way.particles * UNIT, "<i2"),
-        "points": _base64(field.points * UNIT, "<i2"),
+        "particles": packed(way.particles * UNIT, "<i2"),
+        "points": packed(field.points * UNIT, "<i2"),
         "levels": field.t,
         "signal": [round(alpha_bar**0.5, 4) for alpha_bar in field.alphas_cumprod],
-        "scores": _base64(bounded * 127, "i1"),
-        "density": _base64(field.density.sqrt() * 255, "u1"),
+        "scores": packed(bounded * 127, "i1"),
+        "density": packed(field.density.sqrt() * 255, "u1"),
         "unit": UNIT,
         "extent": EXTENT,
         "arrows": ARROWS,
         "pixels": PIXELS,
     }
-
-
-def _base64(values: Tensor, dtype: str) -> str:
-    limit = 32767 if dtype == "<i2" else 255
-    return b64encode(values.clamp(-limit, limit).round().numpy().astype(dtype).tobytes()).decode()
