@@ -19,6 +19,7 @@ __all__ = [
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import gradio as gr
@@ -46,6 +47,7 @@ VARIANCES = [
     ("learned range", "learned_range"),
 ]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
+GUIDE = Path(__file__).with_name("guide")
 Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
 
@@ -150,13 +152,15 @@ def spans_chain(shared: Shared, slider: gr.Slider) -> gr.Slider:
     return slider
 
 
-def explain(about: str) -> None:
-    """What a tab shows, in two sentences and its equation."""
+def explain(about: str, tab: str) -> None:
+    """What a tab shows, in two sentences and its equation, and folded away what its guide says."""
     delimiters: list[dict] = [
         {"left": "$$", "right": "$$", "display": True},
         {"left": "$", "right": "$", "display": False},
     ]
     gr.Markdown(about, latex_delimiters=delimiters, elem_classes="about")
+    with gr.Accordion("What am I seeing?", open=False, elem_classes="guide"):
+        gr.Markdown((GUIDE / f"{tab}.md").read_text(), latex_delimiters=delimiters)
 
 
 @dataclass(frozen=True)

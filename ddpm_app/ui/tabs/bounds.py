@@ -56,7 +56,7 @@ def build(shared: Shared) -> None:
         # a plot that was once given no points would take its numbers for names
         return {table: numbers(report), plot: curves(report)} if report.bounds else {}
 
-    explain(ABOUT)
+    explain(ABOUT, "bounds")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Measure")

@@ -104,7 +104,7 @@ def build(shared: Shared) -> gr.Image:
             return gr.skip(), gr.skip()
         return made.frame_file(int(place)), gr.Slider(label=made.label(int(place)))
 
-    explain(ABOUT)
+    explain(ABOUT, "compression")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Compress")

@@ -57,7 +57,7 @@ def build(shared: Shared) -> Results:
             procedure="consistency",
         ) | {table: grid.distances(images)}
 
-    explain(ABOUT)
+    explain(ABOUT, "consistency")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Compare steps")

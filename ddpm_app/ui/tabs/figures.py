@@ -53,7 +53,7 @@ def build(shared: Shared) -> None:
             download: gr.DownloadButton(value=str(file), interactive=True),
         }
 
-    explain(ABOUT)
+    explain(ABOUT, "figures")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Draw")

@@ -89,7 +89,7 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
             return {facts: bar(NO_PICTURE, 0)}
         return noised(x_0, diffusion_steps, schedule, seed) | {live: drawable(x_0, schedule, seed)}
 
-    explain(ABOUT)
+    explain(ABOUT, "forward")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             start = gr.Button("Add noise", variant="primary")
@@ -128,8 +128,8 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
         show_progress="hidden",
         concurrency_id="device",
     )
-    events = (tab.select, made.success, *(each.change for each in (steps, schedule, seed, picture)))
-    for event in events:
+    changes: list[Any] = [each.change for each in (steps, schedule, seed, picture)]
+    for event in (tab.select, made.success, *changes):
         event(
             follow,
             [*inputs, drawn],

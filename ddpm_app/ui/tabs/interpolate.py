@@ -26,6 +26,7 @@ from ddpm_app.ui.controls import (
     spans_chain,
 )
 from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.levels import tell_noise_level
 from ddpm_app.ui.results import LOADING, Results, Update, results
 from ddpm_app.ui.sessions import spoken
 
@@ -101,7 +102,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         yield shown_at_end | {animation: there_and_back(done, list(rows.values()))}
 
     start_pictures = [*examples(shared), None, None][:2]
-    explain(ABOUT)
+    explain(ABOUT, "interpolate")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Interpolate")
@@ -112,6 +113,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
                     picture_b = picture_input("To", start_pictures[1])
                 offer_examples(shared, picture_a, picture_b)
                 steps = spans_chain(shared, gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t"))
+                tell_noise_level(shared, steps)
                 shared_noise = gr.Checkbox(True, label="The same noise on both")
             other_seed = gr.Number(
                 8, label="Seed of the other end", info=SEEDS_ALIKE, minimum=0, visible=False

@@ -45,7 +45,7 @@ def build(shared: Shared) -> Results:
         picture = sheet(frame.images, columns=wanted.edge)
         yield shown.finished(done, picture, frame.images, captions, [wanted], procedure="latent_grid")
 
-    explain(ABOUT)
+    explain(ABOUT, "latent_grid")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Draw the grid")

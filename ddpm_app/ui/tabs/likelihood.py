@@ -70,7 +70,7 @@ def build(shared: Shared) -> gr.Image:
         heat = picture_file(beside_its_bits(x_0, report), "bits-per-pixel")
         return {status: line, terms: table(report), plot: curve(report), where: heat}
 
-    explain(ABOUT)
+    explain(ABOUT, "likelihood")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Measure")

@@ -139,7 +139,7 @@ def build(shared: Shared) -> Results:
             return gr.skip(), gr.skip()
         return film.frame_file(int(place)), gr.Slider(label=scrub_label(film, int(place)))
 
-    explain(ABOUT)
+    explain(ABOUT, "progressive")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Generate")

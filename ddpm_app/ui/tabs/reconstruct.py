@@ -86,7 +86,7 @@ def build(shared: Shared) -> gr.Image:
             table: errors(pictures, done, counts),
         }
 
-    explain(ABOUT)
+    explain(ABOUT, "reconstruct")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Encode")

@@ -49,7 +49,7 @@ def build(shared: Shared) -> Results:
             procedure="respacing",
         )
 
-    explain(ABOUT)
+    explain(ABOUT, "respacing")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Compare variances")

@@ -54,7 +54,7 @@ def build(shared: Shared) -> Results:
         captions = [f"seed {own}" for own in wanted.seeds]
         yield shown.finished(done, sheet(frame.images), frame.images, captions, [wanted])
 
-    explain(ABOUT)
+    explain(ABOUT, "sample")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Generate")

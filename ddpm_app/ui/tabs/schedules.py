@@ -55,7 +55,7 @@ def build(shared: Shared) -> None:
             shown: picture_file(drawing, "schedules", recipe),
         }
 
-    explain(ABOUT)
+    explain(ABOUT, "schedules")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             start = gr.Button("Add noise", variant="primary")

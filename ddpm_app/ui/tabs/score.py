@@ -54,7 +54,7 @@ def build(tab: gr.Tab) -> None:
         done = f"{request.num_particles} particles, {calls}, in {took:.1f} s"
         return {status: bar(done, 1.0, COLOURS), plane: film}
 
-    explain(ABOUT)
+    explain(ABOUT, "score")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             again = gr.Button("Let them flow", variant="primary")

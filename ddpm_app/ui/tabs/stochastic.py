@@ -22,6 +22,7 @@ from ddpm_app.ui.controls import (
     spans_chain,
 )
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.levels import tell_noise_level
 from ddpm_app.ui.results import LOADING, Results, Update, crisp, results
 from ddpm_app.ui.sessions import spoken
 
@@ -73,11 +74,12 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             difference: heat
         }
 
-    explain(ABOUT)
+    explain(ABOUT, "stochastic")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Continue")
             steps = spans_chain(shared, gr.Slider(1, 1000, value=750, step=1, label="Frozen at t"))
+            tell_noise_level(shared, steps)
             presets = gr.Radio(list(PAPER_STEPS), value=750, label="As in the paper", elem_classes="presets")
             picture = picture_input("Picture to noise (empty: a chain from noise)")
             offer_examples(shared, picture)

@@ -57,7 +57,7 @@ class Form:
 
 def build(shared: Shared, tab: gr.Tab) -> None:
     """Lays the tab out and wires it."""
-    explain(ABOUT)
+    explain(ABOUT, "train")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             form = start_form()

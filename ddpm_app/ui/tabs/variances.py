@@ -68,7 +68,7 @@ def build(shared: Shared) -> None:
             sigma: bounds(diffusion, report),
         }
 
-    explain(ABOUT)
+    explain(ABOUT, "variances")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Measure v")
