@@ -180,6 +180,7 @@ def launch_options() -> dict:
     return {
         "theme": THEME,
         "css_paths": [Path(__file__).with_name("style.css")],
+        "js": Path(__file__).with_name("accessible.js").read_text(),
         "footer_links": ["api", "settings"],
         "max_file_size": "20mb",
         "show_error": True,  # what Gradio itself refuses is then said in words
