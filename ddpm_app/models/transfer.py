@@ -1,6 +1,6 @@
 """One large file of the Hub into its client's cache: resumed where it broke off, held against its checksum.
 
-The client begins anew after a connection that was reset or a process that was killed, and compares only sizes.
+The client begins anew after a reset connection or a killed process, and compares sizes alone.
 Here the part that has come lies as `<etag>.incomplete` among the blobs; whole and right, it becomes the blob
 that the client finds there.
 """
