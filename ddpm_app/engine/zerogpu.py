@@ -1,9 +1,9 @@
-"""ZeroGPU, the free GPU of Hugging Face Spaces: a run is computed in a forked process that holds one meanwhile.
+"""ZeroGPU, the free GPU of Hugging Face Spaces: runs are computed in a forked process.
 
-Nothing else knows of it. The package `spaces` is there on a Space alone; importing it makes the absent GPU look
-present, so that models are loaded onto `cuda` in this process and follow the fork. What crosses is pickled:
-the request in, its reports out with their tensors as arrays. A cancel token does not, so Stop reaches a run at
-its next report.
+Nothing else knows of it. The package `spaces` is there on a Space alone; importing it makes the absent GPU
+look present, so that models are loaded onto `cuda` in this process and follow the fork. What crosses is
+pickled: the request in, its reports out with their tensors as arrays. A cancel token does not cross, so Stop
+reaches a run at its next report.
 """
 
 __all__ = ["on_zero_gpu", "through_fork"]
