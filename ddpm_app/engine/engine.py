@@ -27,7 +27,7 @@ from ddpm_app.engine.requests import (
     StochasticRequest,
 )
 from ddpm_app.engine.shelf import Loading, Report, Shelf, memory_of
-from ddpm_app.engine.zerogpu import through_fork
+from ddpm_app.engine.zerogpu import load_ahead, through_fork
 from ddpm_app.models import BUNDLED, Model, available_models, load_model, resolve_devices, weights_time
 
 MODEL_SHARE = 0.5  # of a device's memory
@@ -66,6 +66,7 @@ class Engine:
         self.checkpoints = Path(checkpoints)
         self._counting = threading.Lock()  # held for a moment
         self._active: set[CancelToken] = set()
+        load_ahead(self.model, self.available_models())
 
     @property
     def active_runs(self) -> int:

@@ -6,7 +6,7 @@ pickled: the request in, its reports out with their tensors as arrays. A cancel 
 reaches a run at its next report.
 """
 
-__all__ = ["on_zero_gpu", "through_fork"]
+__all__ = ["load_ahead", "through_fork"]
 
 import io
 import os
@@ -60,6 +60,12 @@ def through_fork(perform: Perform, renew: Callable[[], None], pixels: Callable[[
             yield report
 
     return across
+
+
+def load_ahead(load: Callable[[str], Any], names: list[str]) -> None:
+    """On ZeroGPU puts these models onto `cuda` before the page starts; elsewhere does nothing."""
+    for name in names if on_zero_gpu() else []:
+        load(name)
 
 
 def seconds_for(request: Any, pixels: int) -> int:
