@@ -154,10 +154,13 @@ def check_network(
     widths, layers = config.get("block_out_channels", (224, 448, 672, 896)), config.get("layers_per_block", 2)
     listed = isinstance(widths, list | tuple) and 1 <= len(widths) <= MAX_LEVELS
     if not listed or not all(isinstance(width, int) and width > 0 for width in widths):
-        raise UserError(f"{name} gives block_out_channels {shortened(widths)}; list its widths in config.json")
+        raise UserError(
+            f"{name} gives block_out_channels {shortened(widths)}; list its widths in config.json"
+        )
     if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
         raise UserError(
-            f"{name} gives layers_per_block {shortened(layers)}; write a whole number in 1..{MAX_LAYERS} in config.json"
+            f"{name} gives layers_per_block {shortened(layers)}; "
+            f"write a whole number in 1..{MAX_LAYERS} in config.json"
         )
     halvings = len(widths) - 1
     if halvings > 0 and any(edge % 2**halvings for edge in edges(size)):
@@ -189,9 +192,7 @@ def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> 
             timestep_spacing=settings.get("timestep_spacing", "leading"),
         )
     except UNBUILDABLE as error:  # our own UserError too, which is a ValueError
-        raise UserError(
-            f"the scheduler_config.json of {name} cannot be followed: {reason(error)}"
-        ) from error
+        raise UserError(f"the scheduler_config.json of {name} cannot be followed: {reason(error)}") from error
 
 
 def read_betas(settings: Mapping[str, Any]) -> Tensor:
@@ -202,7 +203,8 @@ def read_betas(settings: Mapping[str, Any]) -> Tensor:
         steps = settings.get("num_train_timesteps", 1000)
         if not isinstance(steps, int) or not 1 <= steps <= MAX_TRAIN_TIMESTEPS:
             raise UserError(
-                f"num_train_timesteps must be a whole number in 1..{MAX_TRAIN_TIMESTEPS}; got {shortened(steps)}"
+                f"num_train_timesteps must be a whole number in 1..{MAX_TRAIN_TIMESTEPS}; "
+                f"got {shortened(steps)}"
             )
         ends = settings.get("beta_start", 1e-4), settings.get("beta_end", 0.02)
         schedules = {

@@ -81,7 +81,9 @@ def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor])
         with torch.device("meta"):
             network = UNet2DModel.from_config(config)
     except UNBUILDABLE as error:
-        raise UserError(f"no network can be built from the config.json of {name} ({reason(error)})") from error
+        raise UserError(
+            f"no network can be built from the config.json of {name} ({reason(error)})"
+        ) from error
     renamed = {}
     for key, tensor in weights.items():
         for old, new in OLD_ATTENTION_NAMES.items():
