@@ -89,8 +89,10 @@ def launched(device: str) -> tuple[Processes, str]:
     """This process among those that `accelerate launch` started, and its device."""
     if int(os.environ.get("WORLD_SIZE", 1)) < 2:
         return ALONE, device
+    import torch
     from accelerate import PartialState
 
-    state = PartialState(timeout=PATIENCE)
-    own = str(state.device) if device == "auto" else device
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    own = str(state.device) if device == "auto" and not cpu else device
     return Processes(state.process_index, state.num_processes, state.wait_for_everyone), own

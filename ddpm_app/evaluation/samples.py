@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import CancelToken, Engine, SampleRequest
+from ddpm_app.engine import CancelToken, Engine, SampleRequest, visits
 from ddpm_app.engine.requests import whole
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation.checkpoint import averaging
@@ -69,6 +69,7 @@ def evaluate_samples(
     """
     folder, main = asked.out / SAMPLES, processes.rank == 0
     model = engine.model(asked.request.model, asked.request.precision)
+    steps = visits(asked.request, model)  # of more steps than the chain has nothing is begun
     if main:
         begin(folder, asked.request, engine.checkpoints)
     processes.wait()
@@ -87,7 +88,7 @@ def evaluate_samples(
     yield Scorecard(
         request=asked.request,
         averaging=averaging(asked.request.model, engine.checkpoints),
-        num_train_timesteps=len(model.diffusion),
+        visits=steps,
         data=called(asked.data),
         extractor=extractor.name,
         published_features=extractor.published,

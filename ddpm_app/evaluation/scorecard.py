@@ -28,7 +28,7 @@ class Scorecard:
 
     request: SampleRequest
     averaging: str
-    num_train_timesteps: int
+    visits: str
     data: str
     extractor: str
     published_features: bool
@@ -91,7 +91,7 @@ def _conditions(card: Scorecard) -> list[Row]:
         ("precision and recall", f"3 neighbours, {samples.num_compared:,} pictures of each"),
         ("model's weights", card.averaging),
         ("sampler", _process(request)),
-        ("steps", f"{request.num_inference_steps} of {card.num_train_timesteps}"),
+        ("steps", card.visits),
         ("arithmetic", request.precision),
         ("pixels", "rounded to 8 bits"),
     ]
@@ -105,7 +105,7 @@ def _process(request: SampleRequest) -> str:
         parts.append(f"variance {request.variance_type}")
     if request.langevin_steps:
         parts.append(f"{request.langevin_steps} Langevin steps at r = {request.langevin_snr:g}")
-    return ", ".join([*parts, f"spacing {request.timestep_spacing}"])
+    return ", ".join(parts)
 
 
 def _likelihood(nll: NllReport) -> str:

@@ -2,12 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -110,21 +110,20 @@ def rank_of(rank):
 
 @pytest.mark.slow
 def test_a_killed_evaluation_that_accelerate_launched_goes_on_and_ends_the_same(capsys, tmp_path, wanted):
-    many = [*wanted, "--num-images", "1280", "--steps", "40"]
+    many = [*wanted, "--num-images", "384", "--steps", "20"]
     out = tmp_path / "out"
     launch = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
         *("--mixed_precision", "no", "--main_process_port", free_port(), "-m", "ddpm_app"),
         *(*many, "--out", str(out)),
     ]
-    launcher = subprocess.Popen(
-        launch, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "true"}, start_new_session=True
-    )
+    launcher = subprocess.Popen(launch, cwd=ROOT, env=os.environ | {"ACCELERATE_USE_CPU": "true"})
     with launcher:
-        wait_until(lambda: len(samples_there(out)) >= 3 or launcher.poll() is not None, 120)
-        os.killpg(launcher.pid, signal.SIGKILL)
+        wait_until(lambda: len(samples_there(out)) >= 1 or launcher.poll() is not None, 120)
+        for process in [*psutil.Process(launcher.pid).children(recursive=True), launcher]:
+            process.kill()
     kept = samples_there(out)
-    assert 3 <= len(kept) < 20
+    assert 1 <= len(kept) < 6
     written = {file: file.stat().st_mtime_ns for file in kept}
     again = answer(capsys, *many, "--out", out)
     assert {file: file.stat().st_mtime_ns for file in kept} == written
