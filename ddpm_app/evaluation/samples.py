@@ -39,6 +39,7 @@ class Evaluation:
     data: str
     out: Path
     features: str = "auto"
+    limit: int | None = None  # of the data, its first so many pictures
     nll_images: int = 0
     num_terms: int = 100
 
@@ -103,7 +104,7 @@ def _prepared(
 ) -> Generator[Stage, None, tuple[Tensor, Extractor]]:
     """The data's pixels and the extractor, once they are known to be of use."""
     channels, size, _ = image_shape
-    images = load_images(asked.data, size, channels, asked.out / PIXELS)
+    images = load_images(asked.data, size, channels, asked.out / PIXELS, asked.limit)
     if len(images.pixels) < FEWEST:
         raise UserError(f"{asked.data} has {len(images.pixels)} pictures; give at least {FEWEST}")
     for found in chosen(asked.features, asked.data, images, device):

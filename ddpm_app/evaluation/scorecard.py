@@ -41,7 +41,7 @@ def as_markdown(card: Scorecard) -> str:
     """The scorecard as a text with tables."""
     score = "FID" if card.published_features else "FID on these features"
     parts = [
-        f"# {card.request.model}: {card.samples.num_images:,} samples",
+        f"## {card.request.model}: {card.samples.num_images:,} samples",
         _table(("", score, *MEASURES[1:]), _measured(card)),
         "\n".join(f"- {sentence}" for sentence in caveats(card)),
         _table(("condition", ""), _conditions(card)),
@@ -121,7 +121,7 @@ def _beside(card: Scorecard) -> list[str]:
     columns = ("", "data", "sampler, steps", "N", "FID", "Inception Score")
     if not card.published_features:
         return [
-            "## Published, with the features of Inception v3",
+            "### Published, with the features of Inception v3",
             "Another scale: none of these can be held against the table above.",
             _table(columns, [_row(each) for each in PUBLISHED if each.source.startswith("DDPM")]),
         ]
@@ -129,7 +129,7 @@ def _beside(card: Scorecard) -> list[str]:
     process = f"{_process(card.request)}, {steps} steps"
     first = (card.request.model, card.data, process, f"{ours.num_images:,}", *_numbers(ours)[:2])
     return [
-        "## Beside the published figures",
+        "### Beside the published figures",
         _table(columns, [[f"**{cell}**" for cell in first], *map(_row, PUBLISHED)]),
     ]
 

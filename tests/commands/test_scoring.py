@@ -109,6 +109,7 @@ def rank_of(rank):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(480)
 def test_a_killed_evaluation_that_accelerate_launched_goes_on_and_ends_the_same(capsys, tmp_path, wanted):
     many = [*wanted, "--num-images", "384", "--steps", "20"]
     out = tmp_path / "out"
