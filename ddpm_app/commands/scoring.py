@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ddpm_app.commands.report import known, progress, result, writable_folder
+from ddpm_app.commands.report import known, loaded, progress, result, writable_folder
 from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest
 from ddpm_app.evaluation.draws import ALONE, Processes, collect
 from ddpm_app.evaluation.extractors import FEATURES
@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
     )
     processes, device = launched(options.device)
     engine = Engine(device, Path(options.checkpoints))
+    loaded(engine, options)
     card = followed(evaluate_samples(engine, asked, processes=processes))
     if card is None:  # of several processes the first one speaks
         return

@@ -15,7 +15,8 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import save_png, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import new_folder
-from ddpm_app.ui.results import LOADING, Update, crisp, status_line
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import Clock, bar, spoken
 
 ABOUT = r"""How good are the samples? Many are drawn and held against a data set, by what a network sees in
@@ -61,8 +62,7 @@ def build(shared: Shared, *, local: bool) -> None:
             request=wanted, num_images=num_images, data=data, out=folder / "evaluation", limit=MOST_PICTURES
         )
         with shared.sessions.run(request, "evaluate") as run:
-            yield {status: LOADING}
-            shared.engine.model(model, precision)
+            yield from loading(shared, status, run, model, precision)
             whole, what = Clock(), ""
             for at in evaluate_samples(shared.engine, asked, run.token):
                 run.token.check()
