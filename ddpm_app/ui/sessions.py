@@ -45,7 +45,7 @@ class Clock:
     def line(self, what: str = "") -> str:
         """How far the run is, in steps unless said otherwise, and the time left, with a bar."""
         share = self._step / self._num_steps
-        left = self._elapsed / share - self._elapsed
+        left = self._elapsed * (1 / share - 1)
         return bar(f"{what or self._place} · about {_duration(left)} left", share)
 
     def finished(self, what: str, detail: str = "") -> str:

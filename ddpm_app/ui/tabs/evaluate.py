@@ -37,7 +37,6 @@ def build(shared: Shared, *, local: bool) -> None:
     def evaluate(
         model: str,
         source: str,
-        uploads: list[str] | None,
         path: str,
         num_images: int,
         sampler: str,
@@ -48,6 +47,7 @@ def build(shared: Shared, *, local: bool) -> None:
         timestep_spacing: str,
         precision: str,
         request: gr.Request,
+        uploads: list[str] | None = None,
     ) -> Iterator[Update]:
         """Draws samples and measures them against data; the last update has the scorecard."""
         from ddpm_app.evaluation.draws import collect
@@ -91,7 +91,7 @@ def build(shared: Shared, *, local: bool) -> None:
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Evaluate")
-            inputs = data_form(offered)
+            source, uploads, path = data_form(offered)
             num_images = gr.Slider(
                 32,
                 MOST_SAMPLES,
@@ -106,12 +106,12 @@ def build(shared: Shared, *, local: bool) -> None:
             shown = crisp("Samples", small=True)
             scorecard = gr.Markdown(elem_classes="scorecard")
             download = gr.DownloadButton("Report as JSON", size="sm", interactive=False)
-    inputs = [shared.model, *inputs, num_images, *chain.inputs]
+    inputs = [shared.model, source, path, num_images, *chain.inputs, uploads]
     buttons.wire(shared, "evaluate", evaluate, inputs, [status, shown, scorecard, download])
 
 
-def data_form(offered: dict[str, str]) -> list[gr.components.Component]:
-    """Where the data comes from: the choice, files, a path; in the order of the handler's parameters."""
+def data_form(offered: dict[str, str]) -> tuple[gr.Radio, gr.File, gr.Textbox]:
+    """Where the data comes from: the choice, files, a path."""
     source = gr.Radio(
         list(offered.items()),
         value="shapes",
@@ -135,18 +135,19 @@ def data_form(offered: dict[str, str]) -> list[gr.components.Component]:
         queue=False,
         api_visibility="private",
     )
-    return [source, uploads, path]
+    return source, uploads, path
 
 
-def data_of(source: str, folder: Path, uploads: list[str] | None, path: str) -> str:
+def data_of(source: str, folder: Path, uploads: list[str] | None, path: str | None) -> str:
     """What `load_images` takes for what was chosen; UserError where it is empty."""
     from ddpm_app.training.uploads import keep_uploads
 
     if source == "upload" and uploads:
         keep_uploads(uploads, folder / "data")
         return str(folder / "data")
-    if source == "path" and path.strip():
-        return str(Path(path.strip()).expanduser())
+    where = (path or "").replace("\0", "").strip()  # an empty box may be None, and no path holds a zero byte
+    if source == "path" and where:
+        return str(Path(where).expanduser())
     if source != "shapes":
         raise UserError("there is nothing to compare with; upload pictures, or name a folder or a data set")
     return source
@@ -164,6 +165,6 @@ def refuse_excess(num_images: int, num_inference_steps: int, local: bool) -> Non
 
 
 def place(at: Any) -> str:
-    """A Stage and how far it is: a count, or of a total of 1 a share."""
+    """A Stage and how far it is, once it is: a count, or of a total of 1 a share."""
     far = f"{at.done:.0%}" if at.total == 1 else f"{at.done:g} of {at.total:g}"
-    return f"{at.what[:1].upper()}{at.what[1:]}: {far}"
+    return f"{at.what[:1].upper()}{at.what[1:]}" + (f": {far}" if at.done else "")
