@@ -18,6 +18,7 @@ from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
     compression,
     ddim,
+    evaluate,
     figures,
     forward,
     improved,
@@ -83,6 +84,8 @@ def build_app(
                 respaced = improved.build(shared)
             with gr.Tab("Figures", id="figures"):
                 figures.build(shared)
+            with gr.Tab("Evaluate", id="evaluate"):
+                evaluate.build(shared, local=training)
             if training:
                 from ddpm_app.ui.tabs import train
 

@@ -27,13 +27,13 @@ class Clock:
         self._started = time.perf_counter()
         self._shown = 0.0
         self._step: float = 0
-        self._num_steps = 0
+        self._num_steps: float = 0
 
     def start(self) -> None:
         """Counts from now: the model is loaded."""
         self._started = time.perf_counter()
 
-    def due(self, step: float, num_steps: int) -> bool:
+    def due(self, step: float, num_steps: float) -> bool:
         """Whether to show this step: by time, not by steps, and always the last."""
         self._step, self._num_steps = step, num_steps
         now = time.perf_counter()
@@ -45,7 +45,7 @@ class Clock:
     def line(self, what: str = "") -> str:
         """How far the run is, in steps unless said otherwise, and the time left, with a bar."""
         share = self._step / self._num_steps
-        left = self._elapsed / share - self._elapsed
+        left = self._elapsed * (1 / share - 1)
         return bar(f"{what or self._place} · about {_duration(left)} left", share)
 
     def finished(self, what: str, detail: str = "") -> str:
@@ -59,7 +59,7 @@ class Clock:
 
     @property
     def _place(self) -> str:
-        return f"step {self._step:g} of {self._num_steps}"
+        return f"step {self._step:g} of {self._num_steps:g}"
 
     @property
     def _elapsed(self) -> float:

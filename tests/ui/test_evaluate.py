@@ -1,0 +1,71 @@
+import json
+import re
+
+import pytest
+from gradio_client import Client, handle_file
+
+from ddpm_app.pictures import to_picture
+from ddpm_app.ui import build_app
+from ddpm_app.ui.tabs.evaluate import MOST_CALLS, data_of, refuse_excess
+from tests.doubles import refusal
+from tests.training.runs import picture
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_training(tmp_path_factory):
+    from ddpm_app.evaluation import extractors
+    from ddpm_app.evaluation.classifier import learn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_APP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(extractors, "learn", lambda labelled: learn(labelled, steps=2))
+        yield
+
+
+def test_the_scorecard_comes_after_live_samples_and_says_what_it_is_not(client: Client, tmp_path):
+    for seed in range(40):
+        to_picture(picture(seed)).save(tmp_path / f"{seed}.png")
+    job = client.submit(
+        model="tiny-8",
+        source="upload",
+        uploads=[handle_file(tmp_path / f"{seed}.png") for seed in range(40)],
+        num_images=32,
+        num_inference_steps=4,
+        api_name="/evaluate",
+    )
+    status, sheet, scorecard, report = job.result(timeout=120)
+    assert "32 samples measured" in status
+    assert "not comparable with any published FID" in scorecard
+    with open(report["value"] if isinstance(report, dict) else report) as file:
+        values = json.load(file)
+    assert f"{values['samples']['fid']:.4g}" in scorecard
+    assert (values["samples"]["num_images"], values["samples"]["num_reference"]) == (32, 40)
+    lines = [re.sub("<.*?>", "", output[0]) for output in job.outputs()]
+    assert any(line.startswith("Drawing samples: ") for line in lines)
+    assert sheet
+
+
+def test_nothing_to_compare_with_is_said_in_words(tmp_path):
+    assert "upload pictures" in refusal(lambda: data_of("upload", tmp_path, None, ""))
+    assert "upload pictures" in refusal(lambda: data_of("path", tmp_path, None, " "))
+    assert data_of("shapes", tmp_path, None, "") == "shapes"
+    assert data_of("path", tmp_path, None, " owner/name ") == "owner/name"
+
+
+def test_a_public_page_bounds_the_work_and_every_page_the_samples():
+    refuse_excess(1024, 1000, local=True)
+    refuse_excess(128, MOST_CALLS // 128, local=False)
+    assert "public page" in refusal(lambda: refuse_excess(128, MOST_CALLS // 128 + 1, local=False))
+    assert "at most 1024" in refusal(lambda: refuse_excess(1025, 1, local=True))
+
+
+def test_a_public_page_offers_no_folder_of_the_machine(engine):
+    def sources(training):
+        return [
+            [value for _, value in block.choices]
+            for block in build_app(engine, "exact-shapes", training=training).blocks.values()
+            if getattr(block, "label", "") == "Data to compare with"
+        ]
+
+    assert sources(training=True) == [["shapes", "upload", "path"]]
+    assert sources(training=False) == [["shapes", "upload"]]
