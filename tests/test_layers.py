@@ -29,7 +29,7 @@ BEYOND = {  # package -> the only layers that may import it
     "diffusers": {"models", "engine", "training", "evaluation"},
     "openvino": {"models", "engine"},
     "huggingface_hub": {"models", "engine", "training", "evaluation"},
-    "safetensors": {"models", "engine", "training"},
+    "safetensors": {"models", "engine", "training", "evaluation"},
     "accelerate": {"training", "evaluation"},
     "gradio_client": {"evaluation"},
     "pyarrow": {"training"},

@@ -207,11 +207,11 @@ def _ending() -> bool:
     return not threading.main_thread().is_alive()
 
 
-def cache_folder() -> Path | None:
-    """Where compiled networks are kept; None where nothing can be written."""
+def cache_folder(kind: str = "openvino") -> Path | None:
+    """Where compiled networks are kept, or another kind of thing; None where nothing can be written."""
     try:
         caches = Path(os.getenv("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = Path(os.getenv("DDPM_APP_CACHE") or caches / "ddpm_app") / "openvino"
+        folder = Path(os.getenv("DDPM_APP_CACHE") or caches / "ddpm_app") / kind
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder

@@ -1,6 +1,6 @@
 """A data set that needs nothing: flat coloured shapes on white, drawn by the program, the same everywhere."""
 
-__all__ = ["NUM_PICTURES", "draw"]
+__all__ = ["NUM_PICTURES", "draw", "kind"]
 
 import math
 import random
@@ -28,6 +28,14 @@ def draw(place: int, size: int) -> Image.Image:
         shape, turn = chance.choice(SHAPES), chance.uniform(-math.pi / 8, math.pi / 8)
         shape(pen, (x * side, y * side), radius * side, turn, ink)
     return picture.reduce(scale)
+
+
+def kind(place: int) -> str:
+    """What the first shape of picture `place` is, and in which ink: one of 56 classes."""
+    chance = random.Random(place)
+    ink, _ = chance.sample(INKS, 2)
+    _layout(chance)
+    return f"{chance.choice(SHAPES).__name__.strip('_')} {ink}"
 
 
 def _layout(chance: random.Random) -> list[tuple[float, float, float]]:

@@ -39,10 +39,15 @@ Entry = tuple[str, Callable[[], Image.Image]]
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures by name, each with the function that opens it; `identity` changes when they do."""
+    """Pictures by name, each with the function that opens it; `identity` changes when they do.
+
+    `files` are those that hold them, which `fetch` brings to this disk; none where the program draws.
+    """
 
     identity: str
     entries: Iterator[Entry]
+    files: tuple[str, ...] = ()
+    fetch: Callable[[str], Path] = Path
 
 
 def open_source(source: str | Path, size: int) -> Source:
@@ -84,7 +89,7 @@ def _in_folder(folder: Path, split: str | None) -> Source:
 def _local(folder: Path, names: list[str]) -> Source:
     stats = [(name, (folder / name).stat()) for name in names]
     known = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return Source(f"{folder.resolve()} {known}", _entries(names, folder.joinpath))
+    return _source(f"{folder.resolve()} {known}", names, folder.joinpath)
 
 
 def _on_the_hub(name: str, split: str | None, revision: str | None) -> Source:
@@ -96,7 +101,11 @@ def _on_the_hub(name: str, split: str | None, revision: str | None) -> Source:
     if not names:
         raise UserError(f"{name} has no parquet file, zip or picture; choose another data set")
     names = of_split(names, split or "train", name)
-    return Source(f"{name} {found.commit} {names}", _entries(names, found.fetch))
+    return _source(f"{name} {found.commit} {names}", names, found.fetch)
+
+
+def _source(identity: str, names: list[str], fetch: Callable[[str], Path]) -> Source:
+    return Source(identity, _entries(names, fetch), tuple(names), fetch)
 
 
 def _readable(names: Iterable[str]) -> list[str]:
