@@ -1,7 +1,7 @@
 """DDPM's table 2 as training runs: what the network predicts, times the objective that teaches it.
 
-All runs of a grid have one network, one seed, one order of pictures and one length; a cell changes nothing but
-what the table's rows and columns say. Source: Ho, Jain and Abbeel (2020), section 4.2.
+All runs of a grid have one network, one seed, one order of pictures and one length; a cell changes nothing
+but what the table's rows and columns say. Source: Ho, Jain and Abbeel (2020), section 4.2.
 """
 
 __all__ = ["CELLS", "SETTINGS", "Cell", "CellRun", "cell_config", "cell_run", "train_cell"]
@@ -22,7 +22,6 @@ from ddpm_app.training.loop import LossIsNoNumber
 from ddpm_app.training.reports import LOG
 
 DIVERGED = "diverged.json"
-PLACES = ("data", "out", "held_out")  # a run's settings name them without their folders
 
 
 @dataclass(frozen=True)
@@ -30,27 +29,23 @@ class Cell:
     """One row of table 2; `inception_score` and `fid` are the paper's own, None where it says "unstable"."""
 
     name: str
-    prediction: str
+    prediction_type: str
     objective: str
-    changes: Mapping[str, str]
+    variance_type: str
+    words: str
     inception_score: float | None = None
     fid: float | None = None
-
-
-def _cell(name: str, prediction: str, objective: str, changes: tuple[str, str, str], *paper: float) -> Cell:
-    fields = ("prediction_type", "objective", "variance_type")
-    return Cell(name, prediction, objective, dict(zip(fields, changes, strict=True)), *paper)
 
 
 CELLS: dict[str, Cell] = {
     cell.name: cell
     for cell in (
-        _cell("mu-learned", "mu", "L, learned variance", ("posterior_mean", "vlb", "learned"), 7.28, 23.69),
-        _cell("mu-fixed", "mu", "L, fixed variance", ("posterior_mean", "vlb", "fixed_large"), 8.06, 13.22),
-        _cell("mu-mse", "mu", "unweighted MSE", ("posterior_mean", "simple", "fixed_large")),
-        _cell("eps-learned", "eps", "L, learned variance", ("epsilon", "vlb", "learned")),
-        _cell("eps-fixed", "eps", "L, fixed variance", ("epsilon", "vlb", "fixed_large"), 7.67, 13.51),
-        _cell("eps-simple", "eps", "L_simple", ("epsilon", "simple", "fixed_large"), 9.46, 3.17),
+        Cell("mu-learned", "posterior_mean", "vlb", "learned", "mu, L, learned variance", 7.28, 23.69),
+        Cell("mu-fixed", "posterior_mean", "vlb", "fixed_large", "mu, L, fixed variance", 8.06, 13.22),
+        Cell("mu-mse", "posterior_mean", "simple", "fixed_large", "mu, unweighted MSE"),
+        Cell("eps-learned", "epsilon", "vlb", "learned", "eps, L, learned variance"),
+        Cell("eps-fixed", "epsilon", "vlb", "fixed_large", "eps, L, fixed variance", 7.67, 13.51),
+        Cell("eps-simple", "epsilon", "simple", "fixed_large", "eps, L_simple", 9.46, 3.17),
     )
 }
 
@@ -62,12 +57,12 @@ SETTINGS: dict[str, Any] = {
     "attention_resolutions": (),
     "schedule": "cosine",
     "num_train_timesteps": 200,
-    "num_steps": 3000,
+    "num_steps": 2000,
     "batch_size": 32,
     "learning_rate": 8e-4,
     "precision": "fp32",  # mu-tilde differs from x_t by less than bf16 can tell
     "save_every": 500,
-    "sample_every": 3000,
+    "sample_every": 2000,
 }
 
 
@@ -102,7 +97,8 @@ def cell_run(config: TrainingConfig) -> CellRun:
 
 def cell_config(cell: Cell, out: Path, settings: Mapping[str, Any]) -> TrainingConfig:
     """The cell's training run, in a folder of its own within `out`."""
-    return TrainingConfig(**{**settings, **cell.changes, "out": str(out / cell.name)})
+    own = {name: getattr(cell, name) for name in ("prediction_type", "objective", "variance_type")}
+    return TrainingConfig(**{**settings, **own, "out": str(out / cell.name)})
 
 
 def train_cell(config: TrainingConfig, stopping: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
@@ -112,8 +108,8 @@ def train_cell(config: TrainingConfig, stopping: Callable[[], bool] = lambda: Fa
     """
     out = Path(config.out)
     before = _read(out / SETTINGS_FILE)
-    for name, value in _plain(asdict(config)).items():
-        if name not in PLACES and before and before.get(name) != value:
+    for name, value in _recorded(config).items():
+        if before and before.get(name) != value:
             raise UserError(
                 f"{out} holds a run with {name} {before.get(name)}, not {value}; give another --out"
             )
@@ -127,9 +123,11 @@ def train_cell(config: TrainingConfig, stopping: Callable[[], bool] = lambda: Fa
         os.replace(partial, out / DIVERGED)
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """The same as it is read back from JSON."""
-    return json.loads(json.dumps(values))
+def _recorded(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration as a run's folder tells it, without the folder."""
+    values = json.loads(json.dumps(asdict(config)))
+    del values["out"]
+    return values | {"data": Path(config.data).name if Path(config.data).exists() else config.data}
 
 
 def _read(file: Path) -> dict[str, Any]:
