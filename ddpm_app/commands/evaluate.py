@@ -1,4 +1,8 @@
-"""Measure a model on pictures: what they cost in bits per dimension, and how that buys likeness."""
+"""Measure a model: its samples against data (fid), or what pictures cost it in bits per dimension.
+
+With --metric fid the samples lie in --out, where a run that was killed goes on, and beside them report.json
+and scorecard.md. `accelerate launch -m ddpm_app evaluate ...` spreads the drawing over processes.
+"""
 
 import argparse
 import sys
@@ -6,11 +10,14 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from ddpm_app.commands import scoring
 from ddpm_app.commands.metrics import METRICS
 from ddpm_app.commands.report import add_model_arguments, progress, result
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
 from ddpm_app.training.data import SOURCES, load_images
+
+NUM_PICTURES = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,24 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric",
         default="nll",
-        choices=list(METRICS),
-        help="the bound, DDPM's table 4, DDIM's table 2, or few steps",
+        choices=[*METRICS, scoring.METRIC],
+        help="the bound, DDPM's table 4, DDIM's table 2, few steps; or samples against the data",
     )
     parser.add_argument("--data", required=True, help=SOURCES)
-    parser.add_argument("--num-images", type=int, default=16, help="the first so many pictures")
+    parser.add_argument(
+        "--num-images",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=f"the first so many pictures (default: {NUM_PICTURES}); "
+        f"with {scoring.METRIC}, samples drawn (default: {scoring.NUM_SAMPLES})",
+    )
     parser.add_argument(
         "--num-terms", type=int, default=100, help="timesteps measured for each picture; 1000 for all"
     )
     parser.add_argument("--variance", default="auto", help="auto, fixed_small, fixed_large, ...")
+    scoring.add_arguments(parser.add_argument_group(f"with --metric {scoring.METRIC}"))
 
 
 def run(options: argparse.Namespace) -> None:
-    """The metric's means over the pictures."""
-    if options.num_images < 1:
-        raise UserError(f"--num-images must be at least 1; got {options.num_images}")
+    """The metric's means over the pictures, or the scorecard of samples."""
+    if options.metric == scoring.METRIC:
+        return scoring.run(options)
+    num_images = getattr(options, "num_images", NUM_PICTURES)
+    if num_images < 1:
+        raise UserError(f"--num-images must be at least 1; got {num_images}")
     engine = Engine(options.device, Path(options.checkpoints))
     channels, height, _ = engine.model(options.model, options.precision).image_shape
-    images = load_images(options.data, height, channels, limit=options.num_images)
+    images = load_images(options.data, height, channels, limit=num_images)
     pictures = images.pixels
     if images.left_out:
         print(images.left_out, file=sys.stderr)

@@ -1,6 +1,6 @@
 """What every command says while it works and when it is done."""
 
-__all__ = ["add_model_arguments", "progress", "result", "writable_folder"]
+__all__ = ["add_model_arguments", "known", "progress", "result", "writable_folder"]
 
 import argparse
 import json
@@ -25,25 +25,26 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def progress(done: int, total: int, started: float) -> None:
-    """A line on stderr that overwrites itself, on a terminal only."""
+def progress(done: float, total: float, started: float, what: str = "") -> None:
+    """A line on stderr that overwrites itself, on a terminal only; of a total of 1 the share in percent."""
     if sys.stderr.isatty():
-        left = (time.perf_counter() - started) / done * (total - done)
+        place = f"{done:.0%}" if total == 1 else f"{done:g} of {total:g}"
+        left = f", {(time.perf_counter() - started) / done * (total - done):.0f} s left" if done else ""
         end = "\n" if done == total else ""
-        print(f"\r\x1b[K{done} of {total}, {left:.0f} s left", end=end, file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{what and what + ': '}{place}{left}", end=end, file=sys.stderr, flush=True)
 
 
 def result(options: argparse.Namespace, sentence: str, values: dict[str, Any]) -> None:
     """The closing sentence, or with --json the values in one line, null for a number that is not known."""
-    print(json.dumps(_known(values), allow_nan=False) if options.json else sentence)
+    print(json.dumps(known(values), allow_nan=False) if options.json else sentence)
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
     """The same with None in place of every NaN, however deep."""
     if isinstance(value, dict):
-        return {key: _known(part) for key, part in value.items()}
+        return {key: known(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_known(part) for part in value]
+        return [known(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -4,7 +4,7 @@ Everything random follows from a seed. A trained one is kept under the hash of w
 safetensors file that also says what it is; such a file is tensors and words, never code.
 """
 
-__all__ = ["Classifier", "learn", "load_classifier", "save_classifier", "trained_on"]
+__all__ = ["LARGEST_EDGE", "Classifier", "learn", "load_classifier", "save_classifier", "trained_on"]
 
 import hashlib
 import json
@@ -200,8 +200,8 @@ def _identity(labelled: Labelled, seed: int, steps: int) -> str:
     """The hash of all that decides the weights."""
     settings: tuple[Any, ...] = (seed, steps, WIDTHS, BATCH_SIZE, LEARNING_RATE, labelled.about, HELD_OUT)
     found = hashlib.sha256(repr((settings, tuple(labelled.pixels.shape))).encode())
-    found.update(labelled.pixels.numpy())
-    found.update(labelled.labels.numpy())
+    found.update(labelled.pixels.numpy().tobytes())
+    found.update(labelled.labels.numpy().tobytes())
     return found.hexdigest()[:24]
 
 
@@ -209,5 +209,5 @@ def _fingerprint(network: nn.Module) -> str:
     """The first digits of the hash of the weights."""
     found = hashlib.sha256()
     for weight in network.state_dict().values():
-        found.update(weight.contiguous().numpy())
+        found.update(weight.contiguous().numpy().tobytes())
     return found.hexdigest()[:8]

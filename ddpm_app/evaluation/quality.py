@@ -1,8 +1,8 @@
 """How near samples are to data, from the features of both (N, D): distances that know nothing of pictures.
 
-FID is Heusel et al. (2017), eq. 6; the Inception Score Salimans et al. (2016), section 4; precision and recall
-Kynkäänniemi et al. (2019), eq. 1 and 2. With the features of another network than Inception the same formulas
-give numbers on another scale: whoever tells them names the network.
+FID is Heusel et al. (2017), eq. 6; the Inception Score Salimans et al. (2016), section 4; precision and
+recall Kynkäänniemi et al. (2019), eq. 1 and 2. With the features of another network than Inception the same
+formulas give numbers on another scale: whoever tells them names the network.
 """
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "moments",
     "precision_recall",
     "quality",
+    "some",
 ]
 
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def quality(ours: Features, data: Features) -> Quality:
     compared = min(len(ours), len(data))
     score, deviation = inception_score(ours.logits)
     precision, recall = precision_recall(
-        data.vectors[_spread(len(data), compared)], ours.vectors[_spread(len(ours), compared)]
+        data.vectors[some(len(data), compared)], ours.vectors[some(len(ours), compared)]
     )
     fid = frechet_distance(*moments(ours.vectors), *moments(data.vectors))
     return Quality(len(ours), len(data), compared, fid, score, deviation, precision, recall)
@@ -77,8 +78,8 @@ def moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), in float64.
 
-    The root's trace is that of (C_a^(1/2) C_b C_a^(1/2))^(1/2), which is symmetric: no complex roots arise, and
-    covariances of fewer rows than columns are no special case.
+    The root's trace is that of (C_a^(1/2) C_b C_a^(1/2))^(1/2), which is symmetric: no complex roots arise,
+    and covariances of fewer rows than columns are no special case.
     """
     mean_a, cov_a, mean_b, cov_b = (each.double() for each in (mean_a, cov_a, mean_b, cov_b))
     values, vectors = torch.linalg.eigh(cov_a)
@@ -116,12 +117,12 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = NEIGHBOU
 def _share_within(rows: Tensor, manifold: Tensor, neighbours: int) -> float:
     nearest = min(neighbours + 1, len(manifold))  # each row is its own nearest
     radii = torch.cat(
-        [torch.cdist(some, manifold).kthvalue(nearest).values for some in manifold.split(BLOCK)]
+        [torch.cdist(block, manifold).kthvalue(nearest).values for block in manifold.split(BLOCK)]
     )
-    within = [(torch.cdist(some, manifold) <= radii).any(1) for some in rows.split(BLOCK)]
+    within = [(torch.cdist(block, manifold) <= radii).any(1) for block in rows.split(BLOCK)]
     return torch.cat(within).double().mean().item()
 
 
-def _spread(count: int, wanted: int) -> Tensor:
-    """`wanted` of `count` places, evenly apart, so that a set in the order of its classes keeps them all."""
-    return torch.arange(wanted) * count // wanted
+def some(count: int, wanted: int) -> Tensor:
+    """`wanted` of `count` places, always the same ones, and in no order that the data could have too."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:wanted]

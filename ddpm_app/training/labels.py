@@ -1,16 +1,17 @@
 """Pictures with their classes: a label column of parquet files, folders named by class, or drawn shapes."""
 
-__all__ = ["Labelled", "load_labelled"]
+__all__ = ["SHAPES", "Labelled", "called", "load_labelled", "tells_classes"]
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddpm_app.errors import UserError
 from ddpm_app.training import shapes
-from ddpm_app.training.data import load_images
+from ddpm_app.training.data import ImageSet, load_images
 from ddpm_app.training.sources import Source, open_source
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
@@ -28,37 +29,52 @@ class Labelled:
     about: str
 
 
-def load_labelled(source: str | Path, size: int, channels: int) -> Labelled:
-    """The pictures of `source` with their classes; UserError where it tells none.
+def load_labelled(source: str | Path, size: int, channels: int, images: ImageSet | None = None) -> Labelled:
+    """The pictures of `source`, where they are not yet loaded as `images`, with their classes.
 
-    Classes are a column `label` of parquet files, or the folders that the pictures lie in.
+    Classes are a column `label` of parquet files, or the folders that the pictures lie in. UserError where
+    there are none.
     """
-    names = _classes(source, size)
-    images = load_images(source, size, channels, limit=MOST)
+    if "" in (names := _classes(source)):
+        raise UserError(
+            f"{str(source)!r} tells no classes; give parquet files with a column `label`, or a folder with a "
+            "folder of pictures for each class"
+        )
+    images = images or load_images(source, size, channels, limit=MOST)
     if images.unreadable:
         raise UserError(f"{images.left_out}; the classes of the others would be uncertain: mend or remove it")
-    names = names[:MOST]
+    pixels = images.pixels[:MOST]
+    names = names[: len(pixels)]
     known = sorted(set(names), key=lambda name: (isinstance(name, str), name))
     if len(known) < 2:
         raise UserError(f"{str(source)!r} has one class alone; give pictures of at least two")
     place = {name: k for k, name in enumerate(known)}
     labels = torch.tensor([place[name] for name in names])
-    return Labelled(images.pixels, labels, len(known), _about(source))
+    return Labelled(pixels, labels, len(known), called(source))
 
 
-def _classes(source: str | Path, size: int) -> list[str | int]:
-    """The class of each picture, in the order of the source."""
+def tells_classes(source: str | Path) -> bool:
+    """Whether `load_labelled` finds classes there, at least two of them."""
+    names = set(_classes(source))
+    return "" not in names and len(names) > 1
+
+
+def called(source: str | Path) -> str:
+    """What to call the pictures: no more of a path than its last two parts."""
+    if source == SHAPES:
+        return "the shapes that this program draws"
+    path = Path(source)
+    return "/".join(path.parts[-2:]) if path.exists() else str(source)
+
+
+def _classes(source: str | Path) -> list[str | int]:
+    """The class of each picture, in the order of the source; "" among them where one tells none."""
     if source == SHAPES:
         return [shapes.kind(k) for k in range(shapes.NUM_PICTURES)]
-    found = open_source(source, size)
+    found = open_source(source, 1)
     names: list[str | int] = []
     for file in found.files:
         names += _in_parquet(found, file) if file.lower().endswith(".parquet") else [_folder_of(file)]
-    if "" in names:
-        raise UserError(
-            f"{str(source)!r} tells no classes; give parquet files with a column `label`, or a folder with a "
-            "folder of pictures for each class"
-        )
     return names
 
 
@@ -68,22 +84,21 @@ def _in_parquet(source: Source, file: str) -> list[str | int]:
     try:
         schema = pyarrow.parquet.read_schema(path := source.fetch(file))
         column = next((name for name in LABEL_COLUMNS if name in schema.names), None)
-        if column is None:
+        if column is None or not _names_classes(schema.field(column).type):
             return [""]
-        return pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist()
+        labels = pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist()
+        return ["" if label is None else label for label in labels]
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a whole parquet file; fetch it again") from error
+
+
+def _names_classes(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
 
 
 def _folder_of(file: str) -> str:
     """The folder of a picture; empty for one without, and for a zip."""
     path = PurePosixPath(file)
     return "" if path.suffix.lower() == ".zip" or len(path.parts) == 1 else str(path.parent)
-
-
-def _about(source: str | Path) -> str:
-    """What to call the pictures: no more of a path than its last two parts."""
-    if source == SHAPES:
-        return "the shapes that this program draws"
-    path = Path(source)
-    return "/".join(path.parts[-2:]) if path.exists() else str(source)

@@ -10,6 +10,7 @@ from ddpm_app.evaluation.quality import (
     moments,
     precision_recall,
     quality,
+    some,
 )
 
 
@@ -108,5 +109,5 @@ def test_precision_compares_equally_many_and_the_distance_all():
     found = quality(ours, data)
     assert (found.num_images, found.num_reference, found.num_compared) == (60, 400, 60)
     assert found.fid == frechet_distance(*moments(ours.vectors), *moments(data.vectors))
-    every_place = torch.arange(60) * 400 // 60
-    assert (found.precision, found.recall) == precision_recall(data.vectors[every_place], ours.vectors)
+    assert (found.precision, found.recall) == precision_recall(data.vectors[some(400, 60)], ours.vectors)
+    assert len(set(some(400, 60).tolist())) == 60

@@ -1,0 +1,143 @@
+"""An evaluation from end to end: samples into a folder, features of them and of the data, a scorecard."""
+
+__all__ = ["Evaluation", "Stage", "evaluate_samples"]
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddpm_app.engine import CancelToken, Engine, SampleRequest
+from ddpm_app.engine.requests import whole
+from ddpm_app.errors import UserError
+from ddpm_app.evaluation.checkpoint import averaging
+from ddpm_app.evaluation.classifier import save_classifier
+from ddpm_app.evaluation.draws import ALONE, Processes, begin, collect, draw, missing
+from ddpm_app.evaluation.extractors import Extractor, chosen, features_of
+from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
+from ddpm_app.evaluation.quality import Features, Quality, quality, some
+from ddpm_app.evaluation.scorecard import Scorecard
+from ddpm_app.training.data import load_images
+from ddpm_app.training.labels import called
+
+MOST_SAMPLES = 1_000_000
+FEWEST = 8  # of samples, and of pictures of the data
+SAMPLES, PIXELS, CLASSIFIER = "samples", "pixels", "features.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated: `num_images` samples of the request, image k with seed + k, against `data`.
+
+    Beside them the bound of the first `nll_images` pictures of the data at `num_terms` timesteps each.
+    """
+
+    request: SampleRequest
+    num_images: int
+    data: str
+    out: Path
+    features: str = "auto"
+    nll_images: int = 0
+    num_terms: int = 100
+
+    def __post_init__(self) -> None:
+        whole("num_images", self.num_images, FEWEST, MOST_SAMPLES)
+        whole("nll_images", self.nll_images, 0, MOST_SAMPLES)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is being done, and how far it is; the pictures at work while samples are drawn."""
+
+    what: str
+    done: float
+    total: float
+    images: Tensor | None = None
+
+
+def evaluate_samples(
+    engine: Engine,
+    asked: Evaluation,
+    cancel: CancelToken | None = None,
+    processes: Processes = ALONE,
+) -> Iterator[Stage | Scorecard]:
+    """Stages, and at the end the scorecard, of the first of the processes alone.
+
+    What is drawn already is not drawn again. Data and features are looked at before, since they may be wrong.
+    """
+    folder, main = asked.out / SAMPLES, processes.rank == 0
+    model = engine.model(asked.request.model, asked.request.precision)
+    if main:
+        begin(folder, asked.request, engine.checkpoints)
+    processes.wait()
+    chunks = missing(folder, asked.num_images)
+    processes.wait()  # or one would be drawn before another process has seen that it is missing
+    if main:
+        yield Stage("reading the data", 0, 1)
+        pixels, extractor = yield from _prepared(asked, model.image_shape, model.device)
+    for at in draw(engine, asked.request, folder, chunks[processes.rank :: processes.count], cancel):
+        yield Stage("drawing samples", at.done, at.num_images, at.images)
+    processes.wait()
+    if not main:
+        return
+    ours = yield from _features("features of the samples", extractor, collect(folder, asked.num_images))
+    theirs = yield from _features("features of the data", extractor, pixels)
+    yield Scorecard(
+        request=asked.request,
+        averaging=averaging(asked.request.model, engine.checkpoints),
+        num_train_timesteps=len(model.diffusion),
+        data=called(asked.data),
+        extractor=extractor.name,
+        published_features=extractor.published,
+        samples=quality(ours, theirs),
+        own=_own(theirs, asked.num_images),
+        nll=(yield from _bound(engine, asked, pixels[: asked.nll_images])),
+    )
+
+
+def _prepared(
+    asked: Evaluation, image_shape: tuple[int, int, int], device: torch.device
+) -> Generator[Stage, None, tuple[Tensor, Extractor]]:
+    """The data's pixels and the extractor, once they are known to be of use."""
+    channels, size, _ = image_shape
+    images = load_images(asked.data, size, channels, asked.out / PIXELS)
+    if len(images.pixels) < FEWEST:
+        raise UserError(f"{asked.data} has {len(images.pixels)} pictures; give at least {FEWEST}")
+    for found in chosen(asked.features, asked.data, images, device):
+        if isinstance(found, Extractor):
+            extractor = found
+        else:
+            yield Stage("training a classifier for its features", found, 1)
+    if extractor.classifier is not None:
+        save_classifier(extractor.classifier, asked.out / CLASSIFIER)
+    return images.pixels, extractor
+
+
+def _features(what: str, extractor: Extractor, pictures: Tensor) -> Generator[Stage, None, Features]:
+    for found in features_of(extractor, pictures):
+        if isinstance(found, Features):
+            features = found
+        else:
+            yield Stage(what, found, len(pictures))
+    return features
+
+
+def _own(data: Features, count: int) -> Quality | None:
+    """What `count` pictures of the data score against the others; None where those would be fewer."""
+    if 2 * count > len(data):
+        return None
+    chosen = torch.zeros(len(data), dtype=torch.bool)
+    chosen[some(len(data), count)] = True
+    return quality(data[chosen], data[~chosen])
+
+
+def _bound(engine: Engine, asked: Evaluation, pictures: Tensor) -> Generator[Stage, None, NllReport | None]:
+    """The bound of the pictures; None of none."""
+    report, request = None, asked.request
+    for report in negative_log_likelihood(
+        engine, pictures, request.model, asked.num_terms, seed=request.seed, precision=request.precision
+    ):
+        yield Stage("measuring bits/dim", report.num_images, len(pictures))
+    return report

@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from ddpm_app.core.images import to_uint8
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.evaluation import draws, extractors
+from ddpm_app.evaluation.classifier import learn, load_classifier
+from ddpm_app.evaluation.draws import Processes
+from ddpm_app.evaluation.samples import Evaluation, Stage, evaluate_samples
+from ddpm_app.evaluation.scorecard import Scorecard
+from ddpm_app.models.exact import shape_pictures
+from ddpm_app.pictures import to_picture
+from tests.doubles import refusal
+
+REQUEST = SampleRequest(model="exact-shapes", sampler="ddim", num_inference_steps=5)
+
+
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch):
+    monkeypatch.setattr(extractors, "learn", lambda labelled: learn(labelled, steps=6))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The sixteen pictures that exact-shapes draws, each twice, in a folder for each of their four forms."""
+    for k, image in enumerate(to_uint8(shape_pictures()).repeat(2, 1, 1, 1)):
+        folder = tmp_path / "data" / f"form {k % 16 // 4}"
+        folder.mkdir(parents=True, exist_ok=True)
+        to_picture(image).save(folder / f"{k:02d}.png")
+    return str(tmp_path / "data")
+
+
+def evaluated(tmp_path, data, **settings):
+    asked = {"request": REQUEST, "num_images": 16, "data": data, "out": tmp_path / "out"} | settings
+    *stages, card = evaluate_samples(Engine("cpu"), Evaluation(**asked))
+    assert all(isinstance(stage, Stage) for stage in stages)
+    assert isinstance(card, Scorecard)
+    return stages, card
+
+
+def test_stages_lead_to_a_scorecard_with_its_conditions(tmp_path, data):
+    stages, card = evaluated(tmp_path, data, nll_images=2, num_terms=5)
+    told = list(dict.fromkeys(stage.what for stage in stages))
+    assert told == [
+        "reading the data",
+        "training a classifier for its features",
+        "drawing samples",
+        "features of the samples",
+        "features of the data",
+        "measuring bits/dim",
+    ]
+    drawing = [stage for stage in stages if stage.what == "drawing samples"]
+    assert drawing[-1].done == drawing[-1].total == 16
+    assert drawing[-1].images.shape == (16, 3, 32, 32)
+    assert (card.samples.num_images, card.samples.num_reference) == (16, 32)
+    assert card.own.num_reference == 16
+    assert (card.nll.num_images, card.nll.terms_measured) == (2, 5)
+    assert "4 classes" in card.extractor
+    assert card.averaging == "no weights"
+    assert not card.published_features
+    assert load_classifier(tmp_path / "out" / "features.safetensors").about.num_classes == 4
+
+
+def test_what_draws_the_data_itself_is_precise_and_more_samples_than_half_of_it_leave_no_own_row(
+    tmp_path, data
+):
+    _, card = evaluated(tmp_path, data, num_images=32)
+    assert card.samples.precision > 0.9
+    assert card.samples.recall > 0.8
+    assert card.own is None
+
+
+def test_the_second_time_nothing_is_drawn_and_the_scorecard_is_the_same(tmp_path, data):
+    _, first = evaluated(tmp_path, data)
+    stages, second = evaluated(tmp_path, data)
+    assert "drawing samples" not in {stage.what for stage in stages}
+    assert first == second
+    own = str(tmp_path / "out" / "features.safetensors")
+    assert evaluated(tmp_path, data, features=own)[1] == second
+
+
+def test_processes_that_draw_together_end_with_the_scorecard_of_one(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(draws, "CHUNK", 4)
+    _, alone = evaluated(tmp_path, data)
+    asked = Evaluation(request=REQUEST, num_images=16, data=data, out=tmp_path / "together")
+    runs = [
+        evaluate_samples(Engine("cpu"), asked, processes=Processes(rank, 2, lambda: None)) for rank in (0, 1)
+    ]
+    first = next(runs[0])  # the folder is there, and which chunks are missing is known
+    assert first.what == "reading the data"
+    others = list(runs[1])
+    assert {stage.what for stage in others} == {"drawing samples"}
+    assert others[-1].total == 8
+    *_, card = runs[0]
+    assert card == alone
+
+
+def test_what_cannot_be_evaluated_is_said_before_anything_is_drawn(tmp_path, data):
+    def said(**settings):
+        return refusal(lambda: evaluated(tmp_path, **{"data": data} | settings))
+
+    assert "num_images" in said(num_images=2)
+    assert "nll_images" in said(nll_images=-1)
+    (tmp_path / "few").mkdir()
+    to_picture(torch.zeros(3, 8, 8, dtype=torch.uint8)).save(tmp_path / "few" / "0.png")
+    assert "at least 8" in said(data=str(tmp_path / "few"))
+    assert "no classifier" in said(features=str(tmp_path / "missing.safetensors"))
+    assert "--data must be" in said(features=str(tmp_path / "missing"))
+    assert list(tmp_path.rglob("*.npy")) == []
