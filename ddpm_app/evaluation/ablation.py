@@ -13,22 +13,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.evaluation.classifier import Classifier, trained_on
+from ddpm_app.evaluation.draws import begin, collect, draw, missing
 from ddpm_app.evaluation.nll import negative_log_likelihood
 from ddpm_app.evaluation.quality import Features, Quality, quality
-from ddpm_app.pictures import save_png, sheet
+from ddpm_app.pictures import sheet
 from ddpm_app.training.ablation import CELLS, CellRun, cell_run
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
-from ddpm_app.training.labels import load_labelled
+from ddpm_app.training.labels import called, load_labelled
 
-REPORT, ROW = "ablation.json", "ablation.png"
-AT_ONCE = 250  # samples in one run of the engine
+DRAWN, REPORT = "ablation", "report.json"  # a folder, and a file in it
 SHOWN, ENLARGED, WORDS = 16, 4, 190  # of the contact sheet; the width of its words in pixels
 
 
@@ -79,7 +78,7 @@ def new_judge(config: TrainingConfig, held_out: str, how: How) -> Judge:
     pictures = load_images(source, config.image_size, config.channels, limit=count).pixels
     data = classifier(labelled.pixels)
     real = quality(classifier(pictures[: how.num_samples]), data)
-    about = Path(source).stem + (", held out" if held_out else ", learned from")
+    about = called(source) + (", held out" if held_out else ", learned from")
     return Judge(classifier, data, pictures[: how.num_pictures], about, real)
 
 
@@ -92,13 +91,11 @@ def measure_cell(
     if run.diverged_at is not None:
         return CellReport(name, run)
     asked = {**asdict(how), "judge": judge.classifier.fingerprint, "pictures": judge.about}
-    file = run.folder / REPORT
+    file = run.folder / DRAWN / REPORT
     known = json.loads(file.read_text()) if file.exists() else {}
     if known.get("asked") != asked:
         told(f"{name}: drawing {how.num_samples} samples")
         drawn = samples(engine, config, how)
-        row = {"sampler": "ddpm", "num_inference_steps": config.num_train_timesteps, "seed": how.seed}
-        save_png(sheet(drawn[:SHOWN], columns=SHOWN), run.folder / ROW, row)
         told(f"{name}: measuring the bound of {len(judge.pictures)} pictures")
         *_, bound = negative_log_likelihood(
             engine, judge.pictures, str(run.folder), how.num_terms, seed=how.seed
@@ -116,19 +113,17 @@ def measure_cell(
 
 
 def samples(engine: Engine, config: TrainingConfig, how: How) -> Tensor:
-    """Ancestral samples uint8 (N, C, H, W) over the whole chain; sample k has seed + k in every cell."""
-    parts = []
-    for first in range(0, how.num_samples, AT_ONCE):
-        request = SampleRequest(
-            model=config.out,
-            sampler="ddpm",
-            num_inference_steps=config.num_train_timesteps,
-            num_images=min(AT_ONCE, how.num_samples - first),
-            seed=how.seed + first,
-        )
-        *_, last = engine.run(request)
-        parts.append(last.images)
-    return torch.cat(parts)
+    """Ancestral samples uint8 (N, C, H, W) over the whole chain; sample k has seed + k in every cell.
+
+    They are kept in the cell's folder, so that those which are drawn are not drawn again.
+    """
+    steps = config.num_train_timesteps
+    request = SampleRequest(model=config.out, sampler="ddpm", num_inference_steps=steps, seed=how.seed)
+    folder = Path(config.out, DRAWN)
+    begin(folder, request, engine.checkpoints)
+    for _ in draw(engine, request, folder, missing(folder, how.num_samples)):
+        pass
+    return collect(folder, how.num_samples)
 
 
 def contact_sheet(reports: Sequence[CellReport]) -> Image.Image:
@@ -136,9 +131,10 @@ def contact_sheet(reports: Sequence[CellReport]) -> Image.Image:
     rows: list[tuple[str, Image.Image]] = []
     for report in reports:
         if report.quality:
-            with Image.open(report.run.folder / ROW) as row:
-                larger = row.width * ENLARGED, row.height * ENLARGED
-                rows.append((report.cell, row.resize(larger, Image.Resampling.NEAREST)))
+            count = min(SHOWN, report.quality.num_images)
+            row = sheet(collect(report.run.folder / DRAWN, count), columns=SHOWN)
+            larger = row.width * ENLARGED, row.height * ENLARGED
+            rows.append((report.cell, row.resize(larger, Image.Resampling.NEAREST)))
     height = max(drawn.height for _, drawn in rows) + ENLARGED
     ground = Image.new("RGB", (WORDS + rows[0][1].width, height * len(rows)), "white")
     pen, font = ImageDraw.Draw(ground), ImageFont.load_default(14)
