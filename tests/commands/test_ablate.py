@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from ddpm_app.commands import main
+from ddpm_app.commands.report import known
 from ddpm_app.core.losses import LOSSES
 from ddpm_app.evaluation import ablation
 from tests.training.runs import TINY, save_pictures
@@ -80,3 +81,7 @@ def test_what_can_be_mended_is_one_line(capsys, arguments, flag, value, said):
     assert err.startswith("error: ")
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_bound_without_end_is_null_for_machines():
+    assert known({"rows": [(math.inf, math.nan, 1.5)]}) == {"rows": [[None, None, 1.5]]}
