@@ -1,10 +1,12 @@
+import contextlib
 import json
 import math
+import threading
 from functools import partial
 
 import pytest
 
-from ddpm_app.commands import main
+from ddpm_app.commands import ablate, main
 from ddpm_app.commands.report import known
 from ddpm_app.core.losses import LOSSES
 from ddpm_app.evaluation import ablation
@@ -65,6 +67,21 @@ def test_a_cell_that_diverges_is_told_as_such_beside_the_others(capsys, argument
     simple, mu = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     assert (mu["run"]["diverged_at"], mu["quality"], mu["bits_per_dim"]) == (1, None, None)
     assert simple["quality"]["num_images"] == 4
+
+
+def test_a_grid_that_is_told_to_stop_goes_on_where_it_was(capsys, arguments, tmp_path, monkeypatch):
+    stop = threading.Event()
+    stop.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(ablate, "told_to_stop", lambda: contextlib.nullcontext(stop))
+        assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "step 1 of 4" in out
+    assert out.endswith("stopped; the same command resumes\n")
+    assert not (tmp_path / "grid" / "mu-fixed").exists()
+    assert main(arguments) == 0
+    assert "step 4 of 4" in capsys.readouterr().out
+    assert (tmp_path / "grid" / "ablation.png").exists()
 
 
 @pytest.mark.parametrize(
