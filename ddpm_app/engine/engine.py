@@ -6,10 +6,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ddpm_app.engine import ddim, improved, likelihood, procedures
 from ddpm_app.engine.batching import Batcher
 from ddpm_app.engine.cancel import CancelToken
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport
+from ddpm_app.engine.limits import UNLIMITED, Limits
 from ddpm_app.engine.requests import (
     CompressionRequest,
     ForwardRequest,
@@ -27,7 +29,15 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
-from ddpm_app.models import BUNDLED, Model, available_models, load_model, resolve_devices, weights_time
+from ddpm_app.models import (
+    BUNDLED,
+    HUB_MODELS,
+    Model,
+    available_models,
+    load_model,
+    resolve_devices,
+    weights_time,
+)
 
 MAX_LOADED_MODELS = 3
 PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
@@ -49,7 +59,7 @@ class Worker:
     """A device, or a share of one, and the images of the runs that it works on."""
 
     device: torch.device
-    batcher: Batcher = field(default_factory=Batcher)
+    batcher: Batcher
     active_images: int = 0
 
 
@@ -59,18 +69,26 @@ Key = tuple[Worker, str, str]  # whose copy, name, precision
 class Engine:
     """Runs requests, each on one of its devices; every method may be called from any thread."""
 
-    def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED) -> None:
-        self.workers = [Worker(device) for device in resolve_devices(device)]
+    def __init__(
+        self, device: str = "auto", checkpoints: Path = BUNDLED, limits: Limits = UNLIMITED
+    ) -> None:
+        self.limits = limits
+        self.workers = [Worker(where, Batcher(limits.patience)) for where in resolve_devices(device)]
         self.checkpoints = Path(checkpoints)
         self._models: OrderedDict[Key, tuple[int, Model]] = OrderedDict()  # with the time of its weights
         self._loading: dict[Key, threading.Lock] = {}  # held as long as a download takes
         self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
         self._active: set[CancelToken] = set()
+        self._spent: WeakKeyDictionary[CancelToken, float] = WeakKeyDictionary()  # shares of the budget
 
     @property
     def active_runs(self) -> int:
         """How many runs are under way; 0 means that the device is free."""
         return len(self._active)
+
+    def offered_models(self) -> list[str]:
+        """The names to choose from: those on the list of a public page, or all that are known now."""
+        return list(self.limits.models) or [*self.available_models(), *HUB_MODELS]
 
     def available_models(self) -> list[str]:
         """The names that need no network, read from disk now."""
@@ -85,6 +103,7 @@ class Engine:
 
     def _model(self, worker: Worker, name: str, precision: str) -> Model:
         """The worker's copy; at most three stay in memory, and the one used longest ago leaves first."""
+        self.limits.admit(name)
         key, written = (worker, name, precision), weights_time(name, self.checkpoints)
         if known := self._loaded(key, written):
             return known
@@ -151,11 +170,20 @@ class Engine:
         try:
             token.check()
             model = self._model(worker, request.model, request.precision)
+            if self.limits.public:
+                self._spend(request, model, token)
             yield replace(model, denoiser=partial(worker.batcher.compute, model.denoiser, token))
         finally:
             with self._remembering:
                 worker.active_images -= num_images
                 self._active.discard(token)
+
+    def _spend(self, request: Any, model: Model, token: CancelToken) -> None:
+        """UserError when this request and what ran before it under the same token go beyond the limits."""
+        with self._remembering:
+            spent = self._spent.get(token, 0.0) + self.limits.share(request.network_calls, model)
+            self._spent[token] = spent
+        self.limits.check(spent)
 
 
 @lru_cache(maxsize=1)
