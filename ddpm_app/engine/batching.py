@@ -28,7 +28,7 @@ PIXELS_PER_PASS = {"cpu": 2**16, "mps": 2**18, "cuda": 2**20}
 # what the CPU, MPS and cuBLAS say in a plain RuntimeError
 STALLED = "the network of this model has not answered in time; choose another model, or come back later"
 NO_NUMBERS = (
-    "the network of this model answers with values that are no numbers; its weights are damaged, or too large "
+    "the network of this model answers with what is no number; its weights are damaged, or too large "
     "for this arithmetic: choose exact instead of fast, or another model"
 )
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")

@@ -69,9 +69,7 @@ Key = tuple[Worker, str, str]  # whose copy, name, precision
 class Engine:
     """Runs requests, each on one of its devices; every method may be called from any thread."""
 
-    def __init__(
-        self, device: str = "auto", checkpoints: Path = BUNDLED, limits: Limits = UNLIMITED
-    ) -> None:
+    def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED, limits: Limits = UNLIMITED) -> None:
         self.limits = limits
         self.workers = [Worker(where, Batcher(limits.patience)) for where in resolve_devices(device)]
         self.checkpoints = Path(checkpoints)
@@ -89,6 +87,11 @@ class Engine:
     def offered_models(self) -> list[str]:
         """The names to choose from: those on the list of a public page, or all that are known now."""
         return list(self.limits.models) or [*self.available_models(), *HUB_MODELS]
+
+    def loaded(self, name: str) -> Model | None:
+        """The model of that name, where it is in memory already."""
+        with self._remembering:
+            return next((model for (_, known, _), (_, model) in self._models.items() if known == name), None)
 
     def available_models(self) -> list[str]:
         """The names that need no network, read from disk now."""
