@@ -120,10 +120,11 @@ def visitors(options: argparse.Namespace) -> Report:
 
 def load(options: argparse.Namespace) -> Report:
     """Visitors of a public page who ask for several sheets each, one after another."""
-    reports = []
+    alone, reports = Engine(options.device, Path(options.checkpoints)), []
+    settings = _sheet(options) | {"model": options.model}
     for count in options.visitors:
         with serving([*_server(options), "--public"]) as url:
-            reports.append(measure_load(url, count, options.rounds, _sheet(options)))
+            reports.append(measure_load(url, count, options.rounds, settings, alone))
     lines = [
         f"{report.visitors:3d} visitors: {report.served} runs served, {report.refused} refused, "
         f"{report.mixed_up} mixed up, in {report.seconds:.1f} s; the server's memory "

@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 API = "/gradio_api/"
-# what the page and the clients use; Gradio also has routes that fetch other addresses, keep links, edit code
+# What the page and the clients use; Gradio also has routes that fetch other addresses, keep links, edit code.
+# The page's events that do not queue come by run/predict, where Gradio refuses all others.
 ROUTES = re.compile(
     r"(info|openapi\.json|app_id|user|login_check|token|startup-events|theme\.css|heartbeat/\w+|reset|cancel"
-    r"|queue/(join|data|status)|call/.+|upload|upload_progress|file=(?!\w+:)/?[^:]+|mcp(/.*)?)/?"
+    r"|run/predict|queue/(join|data|status)|call/.+|upload|upload_progress|file=(?!\w+:)/?[^:]+|mcp(/.*)?)/?"
 )
 MAX_UPLOAD = 12 * 2**20  # of all files together; launch() bounds each
 MAX_JSON = 2**20

@@ -49,6 +49,7 @@ def client(cache: Path) -> Iterator[TestClient]:
         "/gradio_api/heartbeat/a1",
         "/gradio_api/file=/tmp/gradio/0123/a.png",
         "/gradio_api/startup-events",
+        "/gradio_api/run/predict",
     ],
 )
 def test_what_the_page_and_the_clients_ask_for_goes_through(client: TestClient, path: str):

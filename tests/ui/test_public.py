@@ -1,14 +1,18 @@
 """A page for strangers, through the real server: every way in is held to the same limits."""
 
+import base64
 import inspect
 import json
+import time
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import httpx
 import pytest
+import torch
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError, ValidationError
@@ -182,13 +186,59 @@ def test_a_full_queue_says_so(page: gr.Blocks, monkeypatch: pytest.MonkeyPatch):
     assert "Queue is full" in answer.json()["detail"]
 
 
+def raises(x_t, t):
+    raise RuntimeError("the device is gone")
+
+
+def stalls(x_t, t):
+    time.sleep(2)
+    return x_t
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (raises, "bug in the app"),
+        (lambda x_t, t: x_t * torch.nan, "no number"),
+        (stalls, "has not answered in time"),
+    ],
+    ids=["raises", "nan", "stalls"],
+)
+def test_whoever_meets_a_network_that_fails_is_told_and_the_others_go_on(
+    page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch, network, said: str
+):
+    sound, failing = engine.model(MODEL), replace(engine.model("tiny-8"), denoiser=network)
+    monkeypatch.setattr(engine, "_model", lambda worker, name, precision: sound if name == MODEL else failing)
+    monkeypatch.setattr(engine.workers[0].batcher._patience, "_seconds", 0.5)
+    going, unlucky = (Client(page.local_url, verbose=False) for _ in range(2))
+    settings = {"num_images": 1, "sampler": "ddim", "api_name": "/sample"}
+    job = going.submit(model=MODEL, num_inference_steps=300, **settings)
+    with pytest.raises(AppError, match=said):
+        unlucky.predict(model="tiny-8", num_inference_steps=3, **settings)
+    assert "1 pictures in" in str(job.result(60)[0])
+    assert engine.active_runs == 0
+    going.close()
+    unlucky.close()
+
+
 # what is no way in
 
 
 def test_there_is_no_way_around_the_queue(page: gr.Blocks):
-    for way in ("run/sample", "run/sample/", "api/sample", "run/predict"):
-        answer = httpx.post(f"{page.local_url}gradio_api/{way}", json={"data": [MODEL], "fn_index": 0})
-        assert answer.status_code == 404, way
+    for fn in endpoints(page).values():
+        for way in (f"run/{fn.api_name}", f"run/{fn.api_name}/", f"api/{fn.api_name}", "run/predict"):
+            answer = httpx.post(f"{page.local_url}gradio_api/{way}", json={"data": [], "fn_index": fn._id})
+            assert answer.status_code == 404, way
+
+
+def test_what_does_not_queue_draws_nothing(page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "run", lambda *a: pytest.fail("the network was used"))
+    free = [fn for fn in page.fns.values() if fn.fn and not fn.queue]
+    assert len(free) > 20
+    for fn in free:
+        values = [None if isinstance(each.value, dict) else each.value for each in fn.inputs]
+        body = {"data": values, "fn_index": fn._id, "session_hash": "a1"}
+        httpx.post(f"{page.local_url}gradio_api/run/predict", json=body, timeout=60)
 
 
 def test_files_of_the_server_are_not_given_away(page: gr.Blocks, engine: Engine):
@@ -239,8 +289,6 @@ def test_an_upload_of_more_than_five_megabytes_is_refused(client: Client, page: 
 def test_a_small_file_that_grows_to_a_huge_picture_gets_its_sentence(
     client: Client, page: gr.Blocks, tmp_path: Path, way: str
 ):
-    import base64
-
     file = bomb(tmp_path / "bomb.png", 13_000)
     picture = handle_file(file)
     if way == "data":
@@ -251,8 +299,6 @@ def test_a_small_file_that_grows_to_a_huge_picture_gets_its_sentence(
 
 
 def test_a_picture_in_a_data_url_is_read_like_an_uploaded_one(client: Client, tmp_path: Path):
-    import base64
-
     Image.new("RGB", (32, 32), (200, 10, 10)).save(tmp_path / "red.png")
     url = "data:image/png;base64," + base64.b64encode((tmp_path / "red.png").read_bytes()).decode()
     picture = {"path": None, "url": url, "meta": {"_type": "gradio.FileData"}}
