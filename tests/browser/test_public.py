@@ -1,7 +1,6 @@
 """A page for strangers in the real browser: the budget told, what is beyond it refused in words, no error."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -12,15 +11,14 @@ from tests.browser.test_page import PATIENCE, browser  # noqa: F401 - the same b
 
 pytestmark = pytest.mark.browser
 MODEL = "exact-shapes"
+LIMITS = Limits((MODEL,), 2000 * 2e4 * 32 * 32, 60.0)  # two thousand images a step
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        demo = build_app(
-            Engine("cpu", Path("checkpoints"), Limits((MODEL,), 2000 * 2e4 * 32 * 32, 60)), MODEL
-        )
+        demo = build_app(Engine("cpu", limits=LIMITS), MODEL)
         demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(public=True))
         yield demo.local_url
         demo.close()
