@@ -207,8 +207,8 @@ def stalls(x_t, t):
 def test_whoever_meets_a_network_that_fails_is_told_and_the_others_go_on(
     page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch, network, said: str
 ):
-    sound, failing = engine.model(MODEL), replace(engine.model("tiny-8"), denoiser=network)
-    monkeypatch.setattr(engine, "_model", lambda worker, name, precision: sound if name == MODEL else failing)
+    failing = replace(engine.model("tiny-8"), denoiser=network)
+    monkeypatch.setattr(engine.workers[0].shelf._kept["tiny-8", "exact"], "model", failing)
     monkeypatch.setattr(engine.workers[0].batcher._patience, "_seconds", 0.5)
     going, unlucky = (Client(page.local_url, verbose=False) for _ in range(2))
     settings = {"num_images": 1, "sampler": "ddim", "api_name": "/sample"}
