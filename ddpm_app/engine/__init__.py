@@ -10,6 +10,7 @@ from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport, Received
 from ddpm_app.engine.improved import BoundsReport, BoundsRequest, VarianceReport, VarianceRequest
+from ddpm_app.engine.limits import UNLIMITED, Limits, visitors_limits
 from ddpm_app.engine.procedures import noise_of
 from ddpm_app.engine.requests import (
     CompressionRequest,
@@ -26,6 +27,7 @@ from ddpm_app.engine.visits import visited, visits
 __all__ = [
     "DETERMINISTIC",
     "EVERY_SAMPLER",
+    "UNLIMITED",
     "BoundsReport",
     "BoundsRequest",
     "CancelToken",
@@ -38,6 +40,7 @@ __all__ = [
     "InterpolateRequest",
     "LikelihoodReport",
     "LikelihoodRequest",
+    "Limits",
     "Received",
     "ReconstructRequest",
     "SampleRequest",
@@ -49,5 +52,6 @@ __all__ = [
     "noise_of",
     "run",
     "visited",
+    "visitors_limits",
     "visits",
 ]

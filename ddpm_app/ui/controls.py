@@ -1,6 +1,7 @@
 """The widgets that several tabs share: how to walk the chain, the seed, a picture from the visitor."""
 
 __all__ = [
+    "OWN_STEPS",
     "SEEDS_ALIKE",
     "ChainControls",
     "RunButtons",
@@ -30,6 +31,7 @@ from ddpm_app.core.diffusion import Spacing
 from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
+from ddpm_app.ui.files import unpacked
 from ddpm_app.ui.sessions import Sessions
 
 SAMPLER_LABELS = {
@@ -47,6 +49,7 @@ VARIANCES = [
     ("learned range", "learned_range"),
 ]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
+OWN_STEPS = 20  # in which a model draws a picture of its own to start from
 GUIDE = Path(__file__).with_name("guide")
 Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
@@ -58,7 +61,9 @@ class Shared:
     engine: Engine
     sessions: Sessions
     model: gr.Dropdown
-    timestep_sliders: list[gr.Slider] = field(default_factory=list)  # filled while the tabs are built
+    # filled while the tabs are built
+    timestep_sliders: list[gr.Slider] = field(default_factory=list)
+    budget_lines: dict[str, gr.Markdown] = field(default_factory=dict)  # by the tab's name
 
 
 @dataclass(frozen=True)
@@ -165,10 +170,11 @@ def explain(about: str, tab: str) -> None:
 
 @dataclass(frozen=True)
 class RunButtons:
-    """The tab's main button, with its Stop beside it."""
+    """The tab's main button, with its Stop beside it, and a line for what it would take of a budget."""
 
     start: gr.Button
     stop: gr.Button
+    budget: gr.Markdown
 
     def wire(
         self,
@@ -182,6 +188,7 @@ class RunButtons:
 
         The first output is the status line.
         """
+        shared.budget_lines[tab] = self.budget
         run = self.start.click(
             handler, inputs, outputs, api_name=tab, show_progress="hidden", concurrency_id="device"
         )
@@ -195,11 +202,11 @@ class RunButtons:
 
 
 def run_buttons(label: str) -> RunButtons:
-    """Builds the two in a row."""
+    """Builds the two in a row, and the line, which only a public page shows."""
     with gr.Row():
         start = gr.Button(label, variant="primary", scale=3, min_width=120)
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=70)
-    return RunButtons(start, stop)
+    return RunButtons(start, stop, gr.Markdown(visible=False, elem_classes="budget"))
 
 
 def picture_input(label: str, value: str | None = None) -> gr.Image:
@@ -214,11 +221,10 @@ def picture_input(label: str, value: str | None = None) -> gr.Image:
         height=180,
         elem_classes=["pixels", "picture"],
     )
-    decode = image.preprocess
     # Gradio would open the file here and answer a text file or a bomb with no sentence at all; a handler must
     # answer this component with values, since an update (gr.skip too) would make it anew without this line
     image.preprocess = (  # type: ignore[method-assign]
-        lambda payload: payload.path if payload and payload.path else decode(payload)
+        lambda payload: (payload.path or unpacked(str(payload.url))) if payload else None
     )
     return image
 
@@ -250,7 +256,7 @@ def own_or_given(
 ) -> list[Tensor]:
     """The pictures in `files`, uint8 (C, H, W) as the model takes them; for None, one of its own."""
     chosen = shared.engine.model(model)
-    image_shape, steps = chosen.image_shape, min(20, len(chosen.diffusion))
+    image_shape, steps = chosen.image_shape, min(OWN_STEPS, len(chosen.diffusion))
     given = [read_picture(file, image_shape) if file else None for file in files]
     missing = sum(picture is None for picture in given)
     if missing:
