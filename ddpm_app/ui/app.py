@@ -13,6 +13,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import DEFAULT_MODEL, HUB_MODELS
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
+from ddpm_app.ui.replay import replay_box
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
@@ -47,6 +48,7 @@ def build_app(
         title="The interactive DDPM paper", analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as demo:
         gr.Markdown(HEADER, elem_classes="header")
+        replay = replay_box()
         with gr.Row(elem_classes="model"):
             names = engine.available_models()
             chosen = gr.Dropdown(
@@ -107,7 +109,8 @@ def build_app(
                 api_visibility="private",
             )
         described = [facts, *shared.timestep_sliders]
-        for event in (chosen.change, demo.load):
+        opened = replay.wire(shared, demo)
+        for event in (chosen.change, opened.then):
             event(describing(shared), chosen, described, show_progress="hidden", api_visibility="private")
         for event in (chosen.focus, demo.load):
             event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")

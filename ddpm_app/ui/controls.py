@@ -30,6 +30,7 @@ from ddpm_app.core.diffusion import Spacing
 from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
+from ddpm_app.ui.forms import Form
 from ddpm_app.ui.sessions import Sessions
 
 SAMPLER_LABELS = {
@@ -59,6 +60,7 @@ class Shared:
     sessions: Sessions
     model: gr.Dropdown
     timestep_sliders: list[gr.Slider] = field(default_factory=list)  # filled while the tabs are built
+    forms: dict[str, Form] = field(default_factory=dict)  # by tab, filled too
 
 
 @dataclass(frozen=True)
@@ -177,13 +179,25 @@ class RunButtons:
         handler: Callable,
         inputs: Sequence[Component],
         outputs: Sequence[Component],
-    ) -> None:
+        kind: type = SampleRequest,
+    ) -> Form:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
-        The first output is the status line.
+        The first output is the status line. The form is what a link or a recipe fills; `kind` is the request
+        that checks them.
         """
-        run = self.start.click(
-            handler, inputs, outputs, api_name=tab, show_progress="hidden", concurrency_id="device"
+        form = Form.of(
+            tab, handler, inputs, kind, self.start, shared.timestep_sliders, shared.engine.checkpoints
+        )
+        shared.forms[tab] = form
+        run = gr.on(
+            [self.start.click, form.go.change],
+            handler,
+            inputs,
+            outputs,
+            api_name=tab,
+            show_progress="hidden",
+            concurrency_id="device",
         )
 
         def end(request: gr.Request) -> str:
@@ -192,6 +206,7 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
+        return form
 
 
 def run_buttons(label: str) -> RunButtons:
