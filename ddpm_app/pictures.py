@@ -5,6 +5,7 @@ __all__ = [
     "MAX_PIXELS",
     "as_source",
     "columns_for",
+    "data_uri",
     "decode_source",
     "fit",
     "heat_map",
@@ -135,8 +136,13 @@ def read_recipe(file: str | Path) -> dict[str, Any]:
 
 def as_source(image: Tensor) -> str:
     """A uint8 image (C, H, W) as words for a recipe, under `run`: what a run began from, to the last bit."""
+    return data_uri(to_picture(image))
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture as the address of itself, a PNG in base64."""
     buffer = io.BytesIO()
-    to_picture(image).save(buffer, "PNG")
+    picture.save(buffer, "PNG", compress_level=1)
     return SOURCE + base64.b64encode(buffer.getvalue()).decode()
 
 

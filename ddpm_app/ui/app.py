@@ -17,6 +17,7 @@ from ddpm_app.ui.replay import replay_box
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
+    compare,
     compression,
     ddim,
     figures,
@@ -71,6 +72,8 @@ def build_app(
                 continuations, frozen = stochastic.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
                 between, picture_a, picture_b = interpolate.build(shared)
+            with gr.Tab("Compare", id="compare"):
+                compared = compare.build(shared)
             with gr.Tab("Forward", id="forward") as tab:
                 noised = forward.build(shared, tab)
             with gr.Tab("Likelihood", id="likelihood"):
@@ -99,7 +102,7 @@ def build_app(
             "Compression": ("compression", compressed),
             "Reconstruct": ("ddim", encoded),
         }
-        for shown in (samples, films, continuations, between, *deterministic, respaced):
+        for shown in (samples, films, continuations, between, compared, *deterministic, respaced):
             with shown.send_row:
                 sent = send_buttons(shown, tabs, targets)
             sent["Reconstruct"].success(

@@ -13,6 +13,7 @@ __all__ = [
     "picture_input",
     "requested",
     "run_buttons",
+    "seed_control",
     "spans_chain",
 ]
 
@@ -97,8 +98,12 @@ def chain_controls(
     *,
     eta: float = 0.0,
     offered: Sequence[str] = EVERY_SAMPLER,
+    seed: gr.Number | None = None,
 ) -> ChainControls:
-    """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away."""
+    """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away.
+
+    Given the `seed` of other controls, these have none of their own.
+    """
     choices = [(SAMPLER_LABELS.get(name, name), name) for name in offered]
     chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
     reverse_steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
@@ -113,9 +118,7 @@ def chain_controls(
         visible=sampler == "ddim",
     )
     variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
-    with gr.Row(elem_classes="seed"):
-        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
-        dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
+    number = seed or seed_control()
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(
             [("as the model says", "auto"), *((name, name) for name in get_args(Spacing))],
@@ -131,7 +134,6 @@ def chain_controls(
             info="off only to compare: x̂₀ is clipped, ε stays the network's own",
             visible=sampler == "ddim",
         )
-    dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
     chosen.change(
         lambda name: [gr.update(visible=name == kind) for kind in ("ddim", "ddim", "ddpm")],
         chosen,
@@ -140,6 +142,15 @@ def chain_controls(
         api_visibility="private",
     )
     return ChainControls(chosen, steps, noisiness, variance, number, spacing, precision, rederive_eps)
+
+
+def seed_control() -> gr.Number:
+    """The seed, with a dice beside it."""
+    with gr.Row(elem_classes="seed"):
+        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
+        dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
+    dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
+    return number
 
 
 def requested(kind: type[Request], arguments: dict[str, Any], **others: Any) -> Request:

@@ -76,6 +76,7 @@ class Form:
     way: dict[gr.Tabs, Any]  # the tabs around it, and what each has to open
     timesteps: Sequence[Component]  # the controls whose range is the model's chain
     checkpoints: Path
+    # both have to be rendered outside the tabs: a tab that was never opened takes its states for changed
     asked: gr.State  # an Asked, from whoever wants the controls filled
     go: gr.State  # changes once they are filled and the run is to start
 
@@ -94,7 +95,8 @@ class Form:
         signature = inspect.signature(handler).parameters.values()
         names = [each.name for each in signature if each.annotation is not gr.Request]
         controls = dict(zip(names, inputs, strict=True))
-        form = cls(tab, controls, kind, _way(within), timesteps, checkpoints, gr.State(), gr.State(0))
+        asked, go = gr.State(render=False), gr.State(0, render=False)
+        form = cls(tab, controls, kind, _way(within), timesteps, checkpoints, asked, go)
         form.asked.change(
             form.filled,
             form.asked,

@@ -65,6 +65,8 @@ class Replay:
                 return {self.notice: said("The link was not followed", [f"{error}."])}
 
         forms = shared.forms.values()
+        for state in (state for form in forms for state in (form.asked, form.go)):
+            state.render()
         tabs = dict.fromkeys(tabs for form in forms for tabs in form.way)
         outputs = [self.notice, shared.model, *(form.asked for form in forms), *tabs]
 
