@@ -100,8 +100,7 @@ class Form:
         form.asked.change(
             form.filled,
             form.asked,
-            [*form.own.values(), form.go],
-            queue=False,
+            [*form.own.values(), form.go],  # queued, as otherwise the page is not told that `go` has changed
             show_progress="hidden",
             api_visibility="private",
         )
