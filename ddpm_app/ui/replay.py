@@ -117,7 +117,7 @@ def replay_box() -> Replay:
         gr.Markdown(ABOUT)
         with gr.Row():
             file = gr.File(
-                label="A picture made here", file_types=[".png", ".gif"], type="filepath", height=130
+                label="A picture made here", file_types=[".png", ".gif"], type="filepath", height=150
             )
             with gr.Column():
                 words = gr.Textbox(

@@ -18,7 +18,7 @@ from ddpm_app.engine import Frame, SampleRequest, flag
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 from ddpm_app.pictures import columns_for, data_uri, heat_map, sheet
-from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
+from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons, seed_control
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.results import LOADING, Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
@@ -89,30 +89,29 @@ def build(shared: Shared) -> Results:
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Compare")
             num_images = gr.Slider(1, 32, value=9, step=1, label="Images")
-            with gr.Group(elem_classes="side"):
-                gr.Markdown("### A")
-                one = chain_controls(shared, "ddim", 50)
-            with gr.Group(elem_classes="side"):
-                gr.Markdown("### B")
-                choices = [THE_SAME, *shared.engine.available_models()]
-                other_model = gr.Dropdown(
-                    choices, value=THE_SAME, label="Model of B", allow_custom_value=True
-                )
-                other = chain_controls(shared, "ddim", 10, seed=one.seed)
+            seed = seed_control()
+            gr.Markdown("### A")
+            one = chain_controls(shared, "ddim", 50, seed=seed)
+            gr.Markdown("### B")
+            choices = [THE_SAME, *shared.engine.available_models()]
+            other_model = gr.Dropdown(choices, value=THE_SAME, label="Model of B", allow_custom_value=True)
+            other = chain_controls(shared, "ddim", 10, seed=seed)
         with gr.Column(scale=2, min_width=300):
             curtain = gr.HTML(
                 html_template=(UI / "curtain.html").read_text(),
                 css_template=(UI / "curtain.css").read_text(),
                 js_on_load=(UI / "curtain.js").read_text(),
             )
-            table = gr.Dataframe(headers=HEADERS, label="Between A and B", interactive=False, render=False)
+            table = gr.Dataframe(
+                headers=HEADERS, label="Between A and B", interactive=False, max_height=280, render=False
+            )
             shown = results(
                 "A, B and their difference",
                 status=bar("Press Compare: A and B come out of the noise side by side", 0),
                 beneath=table,
                 enlarged=True,
             )
-    of_b = [control for control in other.inputs if control is not one.seed]
+    of_b = [control for control in other.inputs if control is not seed]
     inputs = [
         *[shared.model, num_images, *one.inputs, one.rederive_eps],
         *[other_model, *of_b, other.rederive_eps],
