@@ -7,7 +7,7 @@ import torch
 from gradio_client import Client, handle_file
 
 from ddpm_app.pictures import decode_source, read_recipe, save_png, to_picture
-from tests.ui.test_server import opened, path
+from tests.ui.test_server import opened
 
 TINY = {"model": "tiny-8", "seed": 5}
 CHAIN = TINY | {"num_inference_steps": 3, "num_images": 2}
@@ -33,11 +33,12 @@ PICTURES = {
 }
 
 
-def served(answer: tuple) -> list[str]:
-    """The PNG files of an answer, those of its gallery too."""
-    flat = [each for part in answer for each in (part if isinstance(part, list) else [part])]
-    files = [path(each["image"] if isinstance(each, dict) and "image" in each else each) for each in flat]
-    return [file for file in files if isinstance(file, str) and file.endswith(".png")]
+def served(answer: object) -> list[str]:
+    """The PNG files of an answer, however deep they lie."""
+    if isinstance(answer, dict | list | tuple):
+        parts = answer.values() if isinstance(answer, dict) else answer
+        return [file for part in parts for file in served(part)]
+    return [answer] if isinstance(answer, str) and answer.endswith(".png") else []
 
 
 @pytest.mark.parametrize("tab", RUNS)
