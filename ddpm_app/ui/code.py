@@ -15,7 +15,6 @@ LOOK: dict[str, Any] = {
     "interactive": False,
     "wrap_lines": True,
     "show_line_numbers": False,
-    "max_lines": 16,
     "buttons": ["copy"],
 }
 

@@ -20,7 +20,6 @@ def copies_link(button: gr.Button, form: Form) -> None:
     script = COPY.replace("TAB", json.dumps(form.tab)).replace("NAMES", json.dumps(list(controls)))
     pictures = len(controls) < len(form.controls)
     button.click(None, list(controls.values()), js=script, api_visibility="private").then(
-        lambda: gr.Info(f"{COPIED} {WITHOUT_PICTURES}" if pictures else COPIED),
-        queue=False,
+        lambda: gr.Info(f"{COPIED} {WITHOUT_PICTURES}" if pictures else COPIED),  # queued, or it is not shown
         api_visibility="private",
     )
