@@ -20,7 +20,8 @@ from ddpm_app.models import Model
 from ddpm_app.pictures import columns_for, data_uri, heat_map, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons, seed_control
 from ddpm_app.ui.figures import figure
-from ddpm_app.ui.results import LOADING, Results, Update, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""Two ways down from the same $x_T$, seed by seed: another sampler, other steps, another model. Draw
@@ -64,8 +65,9 @@ def build(shared: Shared) -> Results:
         b = replace(a, **others, model=model if other_model == THE_SAME else other_model)
         names = apart(a, b)
         with shared.sessions.run(request, "compare") as run:
-            yield {shown.status: LOADING}
-            alike_in_shape(*(shared.engine.model(each.model, each.precision) for each in (a, b)))
+            of_a = yield from loading(shared, shown.status, run, a.model, a.precision)
+            of_b = yield from loading(shared, shown.status, run, b.model, b.precision)
+            alike_in_shape(of_a, of_b)
             run.clock.start()
             for frames, seconds in race([shared.engine.run(each, run.token) for each in (a, b)]):
                 if run.clock.due(*progress(frames)):
@@ -111,10 +113,10 @@ def build(shared: Shared) -> Results:
                 beneath=table,
                 enlarged=True,
             )
-    of_b = [control for control in other.inputs if control is not seed]
+    its_own = [control for control in other.inputs if control is not seed]
     inputs = [
         *[shared.model, num_images, *one.inputs, one.rederive_eps],
-        *[other_model, *of_b, other.rederive_eps],
+        *[other_model, *its_own, other.rederive_eps],
     ]
     shown.share(buttons.wire(shared, "compare", compare, inputs, [*shown.outputs, curtain, table]))
     return shown
