@@ -22,6 +22,7 @@ from ddpm_app.engine.requests import (
     StochasticRequest,
 )
 from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
+from ddpm_app.engine.spelling import command_line, flag, snippet
 from ddpm_app.engine.visits import visited, visits
 
 __all__ = [
@@ -49,8 +50,11 @@ __all__ = [
     "StochasticRequest",
     "VarianceReport",
     "VarianceRequest",
+    "command_line",
+    "flag",
     "noise_of",
     "run",
+    "snippet",
     "visited",
     "visitors_limits",
     "visits",

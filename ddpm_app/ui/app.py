@@ -16,9 +16,11 @@ from ddpm_app.ui.files import CACHE_SECONDS, PUBLIC_CACHE_BYTES, PUBLIC_CACHE_SE
 from ddpm_app.ui.gate import Gate
 from ddpm_app.ui.loading import describing
 from ddpm_app.ui.public import NOTICE, guard
+from ddpm_app.ui.replay import replay_box
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
+    compare,
     compression,
     ddim,
     evaluate,
@@ -53,6 +55,7 @@ def build_app(
     kept = PUBLIC_CACHE_SECONDS if public else CACHE_SECONDS
     with gr.Blocks(title="The interactive DDPM paper", analytics_enabled=False, delete_cache=kept) as demo:
         gr.Markdown(f"{HEADER}\n\n{NOTICE}" if public else HEADER, elem_classes="header")
+        replay = replay_box()
         with gr.Row(elem_classes="model"):
             chosen = gr.Dropdown(
                 list(dict.fromkeys([model, *engine.offered_models()])),
@@ -74,6 +77,8 @@ def build_app(
                 continuations, frozen = stochastic.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
                 between, picture_a, picture_b = interpolate.build(shared)
+            with gr.Tab("Compare", id="compare"):
+                compared = compare.build(shared)
             with gr.Tab("Forward", id="forward") as tab:
                 noised = forward.build(shared, tab)
             with gr.Tab("Likelihood", id="likelihood"):
@@ -104,7 +109,7 @@ def build_app(
             "Compression": ("compression", compressed),
             "Reconstruct": ("ddim", encoded),
         }
-        for shown in (samples, films, continuations, between, *deterministic, respaced):
+        for shown in (samples, films, continuations, between, compared, *deterministic, respaced):
             with shown.send_row:
                 sent = send_buttons(shown, tabs, targets)
             sent["Reconstruct"].success(
@@ -114,7 +119,8 @@ def build_app(
                 api_visibility="private",
             )
         described = [facts, *shared.timestep_sliders]
-        for event in (chosen.change, demo.load):
+        opened = replay.wire(shared, demo)
+        for event in (chosen.change, opened.then):
             event(
                 describing(shared),
                 chosen,

@@ -14,6 +14,7 @@ __all__ = [
     "picture_input",
     "requested",
     "run_buttons",
+    "seed_control",
     "spans_chain",
 ]
 
@@ -32,6 +33,7 @@ from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engi
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.files import unpacked
+from ddpm_app.ui.forms import Form
 from ddpm_app.ui.sessions import Sessions
 
 SAMPLER_LABELS = {
@@ -64,6 +66,7 @@ class Shared:
     # filled while the tabs are built
     timestep_sliders: list[gr.Slider] = field(default_factory=list)
     budget_lines: dict[str, gr.Markdown] = field(default_factory=dict)  # by the tab's name
+    forms: dict[str, Form] = field(default_factory=dict)  # by the tab's name too
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,12 @@ def chain_controls(
     *,
     eta: float = 0.0,
     offered: Sequence[str] = EVERY_SAMPLER,
+    seed: gr.Number | None = None,
 ) -> ChainControls:
-    """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away."""
+    """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away.
+
+    Given the `seed` of other controls, these have none of their own.
+    """
     choices = [(SAMPLER_LABELS.get(name, name), name) for name in offered]
     chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
     reverse_steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
@@ -116,9 +123,7 @@ def chain_controls(
         visible=sampler == "ddim",
     )
     variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
-    with gr.Row(elem_classes="seed"):
-        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
-        dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
+    number = seed or seed_control()
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(
             [("as the model says", "auto"), *((name, name) for name in get_args(Spacing))],
@@ -134,7 +139,6 @@ def chain_controls(
             info="off only to compare: x̂₀ is clipped, ε stays the network's own",
             visible=sampler == "ddim",
         )
-    dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
     chosen.change(
         lambda name: [gr.update(visible=name == kind) for kind in ("ddim", "ddim", "ddpm")],
         chosen,
@@ -143,6 +147,15 @@ def chain_controls(
         api_visibility="private",
     )
     return ChainControls(chosen, steps, noisiness, variance, number, spacing, precision, rederive_eps)
+
+
+def seed_control() -> gr.Number:
+    """The seed, with a dice beside it."""
+    with gr.Row(elem_classes="seed"):
+        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
+        dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
+    dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
+    return number
 
 
 def requested(kind: type[Request], arguments: dict[str, Any], **others: Any) -> Request:
@@ -183,14 +196,26 @@ class RunButtons:
         handler: Callable,
         inputs: Sequence[Component],
         outputs: Sequence[Component],
-    ) -> None:
+        kind: type = SampleRequest,
+    ) -> Form:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
-        The first output is the status line.
+        The first output is the status line. The form is what a link or a recipe fills; `kind` is the request
+        that checks them.
         """
         shared.budget_lines[tab] = self.budget
-        run = self.start.click(
-            handler, inputs, outputs, api_name=tab, show_progress="hidden", concurrency_id="device"
+        form = Form.of(
+            tab, handler, inputs, kind, self.start, shared.timestep_sliders, shared.engine.checkpoints
+        )
+        shared.forms[tab] = form
+        run = gr.on(
+            [self.start.click, form.go.change],
+            handler,
+            inputs,
+            outputs,
+            api_name=tab,
+            show_progress="hidden",
+            concurrency_id="device",
         )
 
         def end(request: gr.Request) -> str:
@@ -199,6 +224,7 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
+        return form
 
 
 def run_buttons(label: str) -> RunButtons:

@@ -29,7 +29,7 @@ ENDPOINTS = (
     "/likelihood",
     "/compression",
 )
-EXPERIMENTS = (  # tested in test_experiments.py
+EXPERIMENTS = (  # tested in test_experiments.py and test_compare.py
     "/consistency",
     "/reconstruct",
     "/latent_grid",
@@ -37,6 +37,7 @@ EXPERIMENTS = (  # tested in test_experiments.py
     "/respacing",
     "/bounds",
     "/schedules",
+    "/compare",
 )
 TINY = {"model": "tiny-8", "num_inference_steps": 3}
 
