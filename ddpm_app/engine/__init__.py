@@ -5,6 +5,7 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
     frame.step, frame.num_steps, frame.images
 """
 
+from ddpm_app.engine.branches import BranchRequest, Fork
 from ddpm_app.engine.cancel import Cancelled, CancelToken
 from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
@@ -28,11 +29,13 @@ __all__ = [
     "EVERY_SAMPLER",
     "BoundsReport",
     "BoundsRequest",
+    "BranchRequest",
     "CancelToken",
     "Cancelled",
     "CompressionReport",
     "CompressionRequest",
     "Engine",
+    "Fork",
     "ForwardRequest",
     "Frame",
     "InterpolateRequest",
