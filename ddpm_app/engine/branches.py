@@ -1,8 +1,9 @@
 """Branching: a frame of an earlier run, continued by other noise.
 
-A path through the tree starts at the x_T of its seed and takes the noise of its steps from that seed too, until a
-fork hands over to another seed. Each seed keeps one noise for each step of the chain, the one that a whole run of
-it has there. So a path is told by its forks alone, and to fork by the seed that goes on anyway changes nothing.
+A path through the tree starts at the x_T of its seed and takes the noise of its steps from that seed too,
+until a fork hands over to another seed. Each seed keeps one noise for each step of the chain, the one that a
+whole run of it has there. So a path is told by its forks alone, and to fork by the seed that goes on anyway
+changes nothing.
 """
 
 __all__ = ["BranchRequest", "Fork", "branch"]
@@ -37,10 +38,10 @@ class Fork(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BranchRequest(SampleRequest):
-    """`num_images` continuations of the x_t at `diffusion_steps` of one path; number k by seed branch_seed + k.
+    """`num_images` continuations of the x_t at `diffusion_steps` of one path.
 
-    The path starts at the x_T of `seed` and runs through `forks`, from the noisiest down. Without its `x_t`,
-    (C, H, W), it is walked anew.
+    Number k takes the noise of branch_seed + k. The path starts at the x_T of `seed` and runs through
+    `forks`, from the noisiest down. Without its `x_t`, (C, H, W), it is walked anew.
     """
 
     sampler: str = "ddpm"

@@ -16,6 +16,7 @@ from ddpm_app.ui.files import CACHE_SECONDS, sweeping
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
+    branches,
     compression,
     ddim,
     figures,
@@ -67,6 +68,8 @@ def build_app(
                 films = progressive.build(shared)
             with gr.Tab("Stochastic x₀", id="stochastic"):
                 continuations, frozen = stochastic.build(shared)
+            with gr.Tab("Branches", id="branches"):
+                grown = branches.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
                 between, picture_a, picture_b = interpolate.build(shared)
             with gr.Tab("Forward", id="forward") as tab:
@@ -97,7 +100,7 @@ def build_app(
             "Compression": ("compression", compressed),
             "Reconstruct": ("ddim", encoded),
         }
-        for shown in (samples, films, continuations, between, *deterministic, respaced):
+        for shown in (samples, films, continuations, grown, between, *deterministic, respaced):
             with shown.send_row:
                 sent = send_buttons(shown, tabs, targets)
             sent["Reconstruct"].success(

@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import gradio as gr
 from gradio.components import Component
@@ -177,13 +177,14 @@ class RunButtons:
         handler: Callable,
         inputs: Sequence[Component],
         outputs: Sequence[Component],
+        js: str | None = None,
     ) -> None:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
-        The first output is the status line.
+        The first output is the status line; `js` may change the inputs in the page.
         """
         run = self.start.click(
-            handler, inputs, outputs, api_name=tab, show_progress="hidden", concurrency_id="device"
+            handler, inputs, outputs, api_name=tab, js=js, show_progress="hidden", concurrency_id="device"
         )
 
         def end(request: gr.Request) -> str:
@@ -194,10 +195,10 @@ class RunButtons:
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
 
 
-def run_buttons(label: str) -> RunButtons:
+def run_buttons(label: str, variant: Literal["primary", "secondary"] = "primary") -> RunButtons:
     """Builds the two in a row."""
     with gr.Row():
-        start = gr.Button(label, variant="primary", scale=3, min_width=120)
+        start = gr.Button(label, variant=variant, scale=3, min_width=120)
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=70)
     return RunButtons(start, stop)
 
