@@ -21,7 +21,7 @@ function picture(file) {
 function load(value) {
   if (!value || !value.branches) return;
   tree = value;
-  rows = new Map(tree.branches.map((branch) => [branch.path, branch]));
+  rows = new Map(tree.branches.map((branch) => [branch.forks, branch]));
   const files = new Set(tree.branches.map((branch) => branch.file));
   for (const file of pictures.keys()) if (!files.has(file) && files.size > 1) pictures.delete(file);
   if (!rows.has(picked.path) || rows.get(picked.path).growing) picked = { path: "", t: picked.t };
@@ -47,11 +47,11 @@ function nearest(frames) {
 }
 
 function name(branch) {
-  return branch.path ? `seed ${branch.seed} from t = ${branch.from}` : `trunk, seed ${branch.seed}`;
+  return branch.forks ? `seed ${branch.seed} from t = ${branch.from}` : `trunk, seed ${branch.seed}`;
 }
 
 function brief(branch) {
-  return branch.path ? `the branch of seed ${branch.seed}` : "the trunk";
+  return branch.forks ? `the branch of seed ${branch.seed}` : "the trunk";
 }
 
 function choose(path, t) {
@@ -61,7 +61,7 @@ function choose(path, t) {
 
 function build() {
   const list = find(".branching-rows"), old = new Map([...list.children].map((row) => [row.dataset.path, row]));
-  const wanted = tree.branches.map((branch) => old.get(branch.path) || row(branch.path));
+  const wanted = tree.branches.map((branch) => old.get(branch.forks) || row(branch.forks));
   if (wanted.length !== list.children.length || wanted.some((each, k) => each !== list.children[k])) {
     const held = list.contains(document.activeElement) ? document.activeElement : null;
     list.replaceChildren(...wanted);
@@ -135,11 +135,11 @@ function draw() {
 function drawRow(each, branch, at) {
   const way = shownWay(), [label, strip, final] = each.children;
   each.style.height = `${at.high}px`;
-  each.setAttribute("aria-pressed", branch.path === picked.path);
-  each.setAttribute("aria-label", `${name(branch)}${branch.growing ? ", growing" : ""}${way.has(branch.path) ? ", on the path" : ""}`);
+  each.setAttribute("aria-pressed", branch.forks === picked.path);
+  each.setAttribute("aria-label", `${name(branch)}${branch.growing ? ", growing" : ""}${way.has(branch.forks) ? ", on the path" : ""}`);
   label.textContent = name(branch);
   const start = at.across(branch.from), width = label.offsetWidth || 110;
-  label.style.left = `${Math.max(0, Math.min(start + (branch.path ? at.frame / 2 + 5 : 0), at.area - width))}px`;
+  label.style.left = `${Math.max(0, Math.min(start + (branch.forks ? at.frame / 2 + 5 : 0), at.area - width))}px`;
   strip.style.left = "0";
   strip.style.top = `${at.middle}px`;
   const context = sized(strip, at.area, at.frame, at.ratio);
@@ -164,7 +164,7 @@ function drawRow(each, branch, at) {
 
 // the t whose frames find room side by side, evenly
 function spread(across, frame) {
-  const t = tree.branches.find((branch) => !branch.path).t.filter((each) => each > 0);
+  const t = tree.branches.find((branch) => !branch.forks).t.filter((each) => each > 0);
   const apart = Math.min(...t.slice(1).map((each, k) => across(each) - across(t[k])));
   const every = Math.max(1, Math.ceil((frame + 1) / apart));
   return new Set(t.filter((_, k) => k % every === 0));
@@ -178,15 +178,15 @@ function shownWay() {
 
 function drawLines(box, at) {
   const svg = find(".branching-lines"), on = shownWay();
-  const places = new Map(tree.branches.map((branch, k) => [branch.path, k]));
+  const places = new Map(tree.branches.map((branch, k) => [branch.forks, k]));
   svg.setAttribute("width", box.clientWidth);
   svg.setAttribute("height", box.offsetTop + box.offsetHeight);
   const level = (path) => box.offsetTop + box.children[places.get(path)].offsetTop + at.middle + at.frame / 2;
   const lines = tree.branches.map((branch) => {
     const x = at.across(branch.from) + at.frame / 2;
     const end = branch.growing ? at.across(branch.t[0]) + at.frame / 2 : at.area + 4;
-    const down = branch.path ? `M${x},${level(branch.parent)} V${level(branch.path)}` : `M${x},${level("")}`;
-    return [`${down} H${Math.max(x, end)}`, on.has(branch.path)];
+    const down = branch.forks ? `M${x},${level(branch.parent)} V${level(branch.forks)}` : `M${x},${level("")}`;
+    return [`${down} H${Math.max(x, end)}`, on.has(branch.forks)];
   });
   lines.sort((a, b) => a[1] - b[1]);
   svg.innerHTML = lines.map(([d, lit]) => `<path d="${d}"${lit ? ' class="on"' : ""}/>`).join("");
@@ -217,7 +217,7 @@ function drawFrame(frames, here, ratio) {
   find("canvas.xt").setAttribute("aria-label", here ? `x_t at ${said} of ${name(here.branch)}` : "nothing yet");
   find("canvas.guess").setAttribute("aria-label", here ? `the finished picture guessed at ${said}` : "nothing yet");
   drawPath();
-  const apart = branch && branch.path
+  const apart = branch && branch.forks
     ? `Its picture is ${branch.distance} levels of 255 (RMSE) from its parent's${branch.distance ? "" : ": the same noise, the same picture"}. `
     : "";
   const fork = !here ? "" : here.t === 0 ? "At t = 0 nothing is left to draw: drag up to fork." : `A fork here continues x_t at t = ${here.t} of ${brief(here.branch)}.`;

@@ -30,6 +30,7 @@ from ddpm_app.core.diffusion import Spacing
 from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
+from ddpm_app.ui.openings import open_with
 from ddpm_app.ui.sessions import Sessions
 
 SAMPLER_LABELS = {
@@ -193,6 +194,7 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
+        open_with(tab, outputs, str(self.start.value))
 
 
 def run_buttons(label: str, variant: Literal["primary", "secondary"] = "primary") -> RunButtons:

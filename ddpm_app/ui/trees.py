@@ -54,7 +54,7 @@ class Branch:
 
     path: Path
     t: tuple[int, ...]
-    x_t: Tensor = field(repr=False)
+    x_t: Tensor | None = field(repr=False)  # None where only the file is left
     guesses: Tensor = field(repr=False)
     distance: float = 0.0
     file: str = ""
@@ -124,14 +124,15 @@ class Tree:
                 return branch
         raise UserError(f"the tree has no branch {spelled(path)}; it has {self.paths or 'only its trunk'}")
 
-    def fork_of(self, path: Path, t: int) -> tuple[Path, int, Tensor]:
+    def fork_of(self, path: Path, t: int) -> tuple[Path, int, Tensor | None]:
         """Where a fork at about `t` of this path begins: the path it leaves, its exact t, x_t (C, H, W)."""
-        found = []
+        found: list[tuple[Path, int, Tensor | None]] = []
         for depth in range(len(path) + 1):
             branch = self.branch(path[:depth])
             top = path[depth - 1].diffusion_steps if depth else self.num_train_timesteps + 1
             end = path[depth].diffusion_steps if depth < len(path) else 1
-            kept = zip(branch.t, branch.x_t, strict=True)
+            states = [None] * len(branch.t) if branch.x_t is None else branch.x_t
+            kept = zip(branch.t, states, strict=True)
             found += [(branch.path, own, x_t) for own, x_t in kept if end <= own < top]
         if not found:
             raise UserError("nothing is kept of this path below its last fork; fork its parent instead")
@@ -143,10 +144,15 @@ class Tree:
         for branch in branches:
             parent = known.get(branch.path[:-1], branch)
             apart = (branch.image.float() - parent.image.float()).square().mean().sqrt().item()
-            strip = sheet(torch.cat([to_uint8(branch.x_t), branch.guesses]), columns=len(branch.t), gap=0)
-            told = self.recipe() | {"branches": spelled(branch.path), "t": branch.t}
-            known[branch.path] = replace(branch, distance=apart, file=picture_file(strip, "branch", told))
+            known[branch.path] = replace(branch, distance=apart, file=self._strip(branch))
         return replace(self, branches=tuple(known.values()))
+
+    def _strip(self, branch: Branch) -> str:
+        if branch.x_t is None:
+            return branch.file
+        strip = sheet(torch.cat([to_uint8(branch.x_t), branch.guesses]), columns=len(branch.t), gap=0)
+        told = self.recipe() | {"branches": spelled(branch.path), "t": branch.t}
+        return picture_file(strip, "branch", told)
 
     @property
     def paths(self) -> str:
@@ -196,7 +202,7 @@ class Tree:
         self, path: Path, t: Sequence[int], file: str, column: int, distance: float = 0.0
     ) -> dict[str, Any]:
         return {
-            "path": spelled(path),
+            "forks": spelled(path),
             "parent": spelled(path[:-1]),
             "seed": self.seed(path),
             "from": path[-1].diffusion_steps if path else self.trunk.diffusion_steps,

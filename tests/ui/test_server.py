@@ -29,7 +29,9 @@ ENDPOINTS = (
     "/likelihood",
     "/compression",
 )
-EXPERIMENTS = (  # tested in test_experiments.py
+EXPERIMENTS = (  # tested in test_experiments.py and test_branches.py
+    "/branches",
+    "/fork",
     "/consistency",
     "/reconstruct",
     "/latent_grid",

@@ -16,6 +16,7 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.openings import open_tree
 from ddpm_app.ui.results import LOADING, Results, Update, results, status_line
 from ddpm_app.ui.sessions import Run, bar, spoken
 from ddpm_app.ui.trees import MAX_BRANCHES, Growth, Tree, ordered, read_paths
@@ -145,6 +146,7 @@ def build(shared: Shared) -> Results:
         files = {shown.sheet: file, shown.sheet_file: gr.DownloadButton(value=file, interactive=True)}
         return update | files | {drawn: tree.drawable(), kept: tree, again: tree.paths}
 
+    earlier = open_tree()
     explain(ABOUT, "branches")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
@@ -152,13 +154,14 @@ def build(shared: Shared) -> Results:
             chain = chain_controls(shared, "ddpm", 100, eta=1.0, offered=list(SAMPLERS))
             with gr.Accordion("The whole tree again", open=False):
                 again = gr.Textbox(
-                    "",
+                    earlier.paths if earlier else "",
                     label="Branches to grow with a new trunk",
-                    info="a path each, as t:seed/t:seed; those of the tree on the right stand here, to be kept",
+                    info="a path each, as t:seed/t:seed; those of the tree shown stand here, to keep",
                     lines=3,
                 )
         with gr.Column(scale=2, min_width=300):
             drawn = gr.HTML(
+                earlier and earlier.drawable(),
                 html_template=(UI / "branching.html").read_text(),
                 css_template=(UI / "branching.css").read_text(),
                 js_on_load=(UI / "branching.js").read_text(),
@@ -177,7 +180,7 @@ def build(shared: Shared) -> Results:
             )
             with gr.Accordion("The tree as one figure, its pictures to keep and to send on", open=False):
                 shown = results("A row for each branch: x̂₀ over t, the picture last", status=status)
-            kept = gr.State(time_to_live=3600)
+            kept = gr.State(earlier, time_to_live=3600)
     outputs = [status, drawn, again, kept, *shown.outputs[1:]]
     trunk_inputs = [shared.model, *chain.inputs, chain.rederive_eps, again]
     trunk_buttons.wire(shared, "branches", branches, trunk_inputs, outputs)
