@@ -29,13 +29,11 @@ OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, b
     "interpolate": {"num_images": 7},
     "likelihood": {},
     "compression": {},
-    "consistency": {"num_images": 2},
-    "reconstruct": {},
-    "latent_grid": {"edge": 3},
+    "consistency": {"num_images": 1},
     "variances": {"model": HYBRID},
     "respacing": {"model": HYBRID, "num_images": 2},
     "bounds": {"model": HYBRID},
-    "figure": {"reverse_steps": 100},
+    "figure": {"name": "Figure 5", "reverse_steps": 100},
 }
 
 

@@ -144,7 +144,7 @@ def build(shared: Shared) -> Results:
             others=[file],
         )
         files = {shown.sheet: file, shown.sheet_file: gr.DownloadButton(value=file, interactive=True)}
-        return update | files | {drawn: tree.drawable(), kept: tree, again: tree.paths}
+        return update | files | {drawn: tree.drawable(), kept: tree, own: tree.paths}
 
     earlier = open_tree()
     explain(ABOUT, "branches")
@@ -154,9 +154,9 @@ def build(shared: Shared) -> Results:
             chain = chain_controls(shared, "ddpm", 100, eta=1.0, offered=list(SAMPLERS))
             with gr.Accordion("The whole tree again", open=False):
                 again = gr.Textbox(
-                    earlier.paths if earlier else "",
+                    "",
                     label="Branches to grow with a new trunk",
-                    info="a path each, as t:seed/t:seed; those of the tree shown stand here, to keep",
+                    info="a path each, as t:seed/t:seed; below a tree stand its own, to keep",
                     lines=3,
                 )
         with gr.Column(scale=2, min_width=300):
@@ -179,9 +179,15 @@ def build(shared: Shared) -> Results:
                 bar("Press New trunk: a picture appears whose every moment can be forked", 0)
             )
             with gr.Accordion("The tree as one figure, its pictures to keep and to send on", open=False):
+                own = gr.Textbox(
+                    earlier.paths if earlier else "",
+                    label="Its branches, which grow it again with its seed and settings",
+                    interactive=False,
+                    buttons=["copy"],
+                )
                 shown = results("A row for each branch: x̂₀ over t, the picture last", status=status)
             kept = gr.State(earlier, time_to_live=3600)
-    outputs = [status, drawn, again, kept, *shown.outputs[1:]]
+    outputs = [status, drawn, own, kept, *shown.outputs[1:]]
     trunk_inputs = [shared.model, *chain.inputs, chain.rederive_eps, again]
     trunk_buttons.wire(shared, "branches", branches, trunk_inputs, outputs)
     fork_inputs: list[Any] = [path, diffusion_steps, num_branches, noise, next_seed, kept]
