@@ -31,7 +31,6 @@ OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, b
     "compression": {},
     "consistency": {"num_images": 1},
     "variances": {"model": HYBRID},
-    "respacing": {"model": HYBRID, "num_images": 2},
     "bounds": {"model": HYBRID},
     "figure": {"name": "Figure 5", "reverse_steps": 100},
 }
@@ -57,7 +56,7 @@ def make(tabs: list[str], engine: Engine, folder: Path = FOLDER) -> None:
             file = folder / f"{tab}-{place}.png"
             if kept := keep(component, values.get(component), file, settings | {"procedure": tab}):
                 told["outputs"][str(place)] = kept
-        (folder / f"{tab}.json").write_text(json.dumps(told, indent=1) + "\n")
+        (folder / f"{tab}.json").write_text(json.dumps(told) + "\n")
 
 
 def run(served: Any, settings: dict[str, Any]) -> dict[Any, Any]:
@@ -84,7 +83,7 @@ def keep(component: Any, value: Any, file: Path, recipe: dict[str, Any]) -> dict
     """The value as JSON, a picture as `file`; None for what a page does not open with."""
     kind = component.get_block_name()
     if isinstance(value, pd.DataFrame):
-        return {"kind": kind, "columns": list(value.columns), "rows": value.to_numpy().tolist()}
+        return {"kind": kind, "columns": list(value.columns), "rows": value.round(6).to_numpy().tolist()}
     if not isinstance(component, gr.Image) or not isinstance(value, str):
         return None
     with Image.open(value) as picture:
