@@ -68,10 +68,10 @@ def build_app(
                 films = progressive.build(shared)
             with gr.Tab("Stochastic x₀", id="stochastic"):
                 continuations, frozen = stochastic.build(shared)
-            with gr.Tab("Branches", id="branches"):
-                grown = branches.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
                 between, picture_a, picture_b = interpolate.build(shared)
+            with gr.Tab("Branches", id="branches"):
+                grown = branches.build(shared)
             with gr.Tab("Forward", id="forward") as tab:
                 noised = forward.build(shared, tab)
             with gr.Tab("Likelihood", id="likelihood"):
@@ -180,10 +180,11 @@ def listing(engine: Engine) -> Callable:
 
 def launch_options() -> dict:
     """What launch() needs to know about this page."""
+    scripts = [Path(__file__).with_name(name).read_text() for name in ("accessible.js", "crisp.js")]
     return {
         "theme": THEME,
         "css_paths": [Path(__file__).with_name("style.css")],
-        "js": Path(__file__).with_name("accessible.js").read_text(),
+        "js": "() => {" + "".join(f"(\n{script}\n)();" for script in scripts) + "}",
         "footer_links": ["api", "settings"],
         "max_file_size": "20mb",
         "show_error": True,  # what Gradio itself refuses is then said in words

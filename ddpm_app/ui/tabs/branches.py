@@ -172,7 +172,7 @@ def build(shared: Shared) -> Results:
                 num_branches = gr.Slider(1, 8, value=4, step=1, label="Branches", min_width=130)
                 noise = gr.Radio(NOISES, value=NEW, label="Continued by", min_width=130)
                 next_seed = gr.Number(
-                    100, label="First seed of the noise", info=SEEDS_ALIKE, minimum=0, min_width=110
+                    200, label="First seed of the noise", info=SEEDS_ALIKE, minimum=0, min_width=110
                 )
             fork_buttons = run_buttons("Fork here")
             status = status_line(
