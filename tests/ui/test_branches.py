@@ -133,6 +133,8 @@ def test_each_session_has_a_tree_of_its_own(visitor: Client, url: str):
         ({"noise": "old"}, "old"),
         ({"num_branches": 0}, "0"),
         ({"branch_seed": 2**70}, "branch_seed"),
+        ({"branch_seed": 1.5}, "branch_seed"),
+        ({"diffusion_steps": -3}, "diffusion_steps"),
     ],
     ids=str,
 )

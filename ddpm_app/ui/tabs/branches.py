@@ -12,6 +12,7 @@ import torch
 
 from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.engine import BranchRequest, Fork, SampleRequest, visited, visits
+from ddpm_app.engine.requests import MAX_SEED, MAX_STEPS, whole
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested, run_buttons
@@ -67,7 +68,7 @@ def build(shared: Shared) -> Results:
         request: gr.Request,
     ) -> Iterator[Update]:
         """Grows a trunk from noise, and every branch whose path is given."""
-        plain, paths = requested(SampleRequest, locals(), num_images=1), read_paths(branches)
+        plain, paths = requested(SampleRequest, locals(), num_images=1), read_paths(branches or "")
         with shared.sessions.run(request, "branches") as run:
             yield {status: LOADING}
             loaded = shared.engine.model(model, precision)
@@ -118,16 +119,21 @@ def build(shared: Shared) -> Results:
         one_of("noise", noise, [NEW, SAME])
         if tree is None:
             raise UserError(NO_TREE)
-        before = read_paths(path)[0] if path.strip() else ()
-        owner, t, _ = tree.fork_of(before, diffusion_steps)
-        seeds = [tree.seed(owner)] if noise == SAME else list(range(branch_seed, branch_seed + num_branches))
+        wanted = whole("diffusion_steps", diffusion_steps, 0, MAX_STEPS)
+        count, first = (
+            whole("num_branches", num_branches, 1, 8),
+            whole("branch_seed", branch_seed, 0, MAX_SEED),
+        )
+        owner, t, _ = tree.fork_of((read_paths(path or "") or [()])[0], wanted)
+        seeds = [(first + k) % (MAX_SEED + 1) for k in range(count)]
+        seeds = [tree.seed(owner)] if noise == SAME else seeds
         with shared.sessions.run(request, "fork") as run:
             yield {status: LOADING}
             shared.engine.model(tree.trunk.model, tree.trunk.precision)
             run.clock.start()
             tree = yield from forked(run, tree, owner, t, seeds)
         yield finished(run.clock.finished(*told(tree, owner, t, seeds)), tree) | {
-            next_seed: branch_seed + (num_branches if noise == NEW else 0)
+            next_seed: first + (count if noise == NEW else 0)
         }
 
     def finished(line: str, tree: Tree) -> Update:
