@@ -5,6 +5,7 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
     frame.step, frame.num_steps, frame.images
 """
 
+from ddpm_app.engine.branches import BranchRequest, Fork
 from ddpm_app.engine.cancel import Cancelled, CancelToken
 from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
@@ -31,11 +32,13 @@ __all__ = [
     "UNLIMITED",
     "BoundsReport",
     "BoundsRequest",
+    "BranchRequest",
     "CancelToken",
     "Cancelled",
     "CompressionReport",
     "CompressionRequest",
     "Engine",
+    "Fork",
     "ForwardRequest",
     "Frame",
     "InterpolateRequest",

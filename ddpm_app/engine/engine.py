@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import ddim, improved, likelihood, procedures
+from ddpm_app.engine import branches, ddim, improved, likelihood, procedures
 from ddpm_app.engine.batching import Batcher
 from ddpm_app.engine.cancel import CancelToken
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport
@@ -46,6 +46,7 @@ PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
     StochasticRequest: procedures.stochastic,
     InterpolateRequest: procedures.interpolate,
     SlerpRequest: procedures.interpolate_latents,
+    branches.BranchRequest: branches.branch,
     ddim.ReconstructRequest: ddim.reconstruct,
     ddim.SlerpGridRequest: ddim.interpolate_grid,
     LikelihoodRequest: likelihood.likelihood,

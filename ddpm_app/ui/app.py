@@ -20,6 +20,7 @@ from ddpm_app.ui.replay import replay_box
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
+    branches,
     compare,
     compression,
     ddim,
@@ -77,6 +78,8 @@ def build_app(
                 continuations, frozen = stochastic.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
                 between, picture_a, picture_b = interpolate.build(shared)
+            with gr.Tab("Branches", id="branches"):
+                grown = branches.build(shared)
             with gr.Tab("Compare", id="compare"):
                 compared = compare.build(shared)
             with gr.Tab("Forward", id="forward") as tab:
@@ -109,7 +112,7 @@ def build_app(
             "Compression": ("compression", compressed),
             "Reconstruct": ("ddim", encoded),
         }
-        for shown in (samples, films, continuations, between, compared, *deterministic, respaced):
+        for shown in (samples, films, continuations, between, grown, compared, *deterministic, respaced):
             with shown.send_row:
                 sent = send_buttons(shown, tabs, targets)
             sent["Reconstruct"].success(
@@ -176,10 +179,11 @@ def listing(engine: Engine) -> Callable:
 def launch_options(*, public: bool = False) -> dict:
     """What launch() needs to know about this page, or one for strangers."""
     kept = (*PUBLIC_CACHE_SECONDS, PUBLIC_CACHE_BYTES) if public else CACHE_SECONDS
+    scripts = [Path(__file__).with_name(name).read_text() for name in ("accessible.js", "crisp.js")]
     return {
         "theme": THEME,
         "css_paths": [Path(__file__).with_name("style.css")],
-        "js": Path(__file__).with_name("accessible.js").read_text(),
+        "js": "() => {" + "".join(f"(\n{script}\n)();" for script in scripts) + "}",
         "footer_links": ["api", "settings"],
         "max_file_size": "5mb" if public else "20mb",
         "show_error": not public,  # what Gradio itself refuses is then said in words; and so are bugs

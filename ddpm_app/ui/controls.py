@@ -22,7 +22,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import gradio as gr
 from gradio.components import Component
@@ -34,6 +34,7 @@ from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.files import unpacked
 from ddpm_app.ui.forms import Form
+from ddpm_app.ui.openings import open_with
 from ddpm_app.ui.sessions import Sessions
 
 SAMPLER_LABELS = {
@@ -197,11 +198,12 @@ class RunButtons:
         inputs: Sequence[Component],
         outputs: Sequence[Component],
         kind: type = SampleRequest,
+        js: str | None = None,
     ) -> Form:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
         The first output is the status line. The form is what a link or a recipe fills; `kind` is the request
-        that checks them.
+        that checks them, and `js` may change the inputs in the page.
         """
         shared.budget_lines[tab] = self.budget
         form = Form.of(
@@ -214,6 +216,7 @@ class RunButtons:
             inputs,
             outputs,
             api_name=tab,
+            js=js,
             show_progress="hidden",
             concurrency_id="device",
         )
@@ -224,13 +227,14 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
+        open_with(tab, outputs, str(self.start.value))
         return form
 
 
-def run_buttons(label: str) -> RunButtons:
+def run_buttons(label: str, variant: Literal["primary", "secondary"] = "primary") -> RunButtons:
     """Builds the two in a row, and the line, which only a public page shows."""
     with gr.Row():
-        start = gr.Button(label, variant="primary", scale=3, min_width=120)
+        start = gr.Button(label, variant=variant, scale=3, min_width=120)
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=70)
     return RunButtons(start, stop, gr.Markdown(visible=False, elem_classes="budget"))
 

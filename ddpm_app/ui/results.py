@@ -106,17 +106,17 @@ class Results:
 def results(
     label: str,
     sheet: str | None = None,
-    status: str = "",
+    status: str | gr.HTML = "",
     beneath: Component | None = None,
     *,
     enlarged: bool = False,
 ) -> Results:
     """Builds the block in the current column.
 
-    `sheet` is a file to show before anything has run; `beneath` is rendered right under the sheet; `enlarged`
-    is as for `crisp`.
+    `sheet` is a file to show before anything has run; `status` the line's words, or a line elsewhere;
+    `beneath` is rendered right under the sheet; `enlarged` is as for `crisp`.
     """
-    line = status_line(status)
+    line = status_line(status) if isinstance(status, str) else status
     image = crisp(label, sheet, enlarged=enlarged)
     if beneath is not None:
         beneath.render()

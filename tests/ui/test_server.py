@@ -29,7 +29,9 @@ ENDPOINTS = (
     "/likelihood",
     "/compression",
 )
-EXPERIMENTS = (  # tested in test_experiments.py and test_compare.py
+EXPERIMENTS = (  # tested in test_experiments.py, test_branches.py, test_compare.py and test_evaluate.py
+    "/branches",
+    "/fork",
     "/consistency",
     "/reconstruct",
     "/latent_grid",
