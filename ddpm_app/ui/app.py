@@ -13,6 +13,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import DEFAULT_MODEL, HUB_MODELS
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
+from ddpm_app.ui.languages import Page
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
@@ -43,7 +44,7 @@ def build_app(
     Without `training` there is neither a tab for it nor any way to start a run.
     """
     engine = engine or Engine()
-    with gr.Blocks(
+    with Page(
         title="The interactive DDPM paper", analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as demo:
         gr.Markdown(HEADER, elem_classes="header")
