@@ -36,7 +36,7 @@ def test_the_python_examples_of_the_api_page_run(url: str, capsys: pytest.Captur
     names: dict = {}
     exec(examples, names)
     assert "4 pictures in" in capsys.readouterr().out
-    assert len(names["pictures"]) == 4
+    assert len(names["pictures"]["value"]) == 4
     assert "bits/dim" in str(names["answer"][0])
     names["client"].close()
 
