@@ -34,6 +34,8 @@ def kind_of(component: str, name: str, value: Any) -> Kind | None:
         return "plain"
     if component == "html":
         return {"value": "html", "html_template": "template"}.get(name)  # type: ignore[return-value]
+    if component == "markdown" and value.startswith("<div"):
+        return "html"  # a status line
     return SPEAKING.get(component) if name == "value" else None  # type: ignore[return-value]
 
 
