@@ -1,6 +1,7 @@
 """Starts the interactive DDPM paper: python app.py, then open the address it prints."""
 
 import argparse
+import importlib.util
 import os
 import threading
 from pathlib import Path
@@ -28,7 +29,10 @@ def main() -> None:
     add("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
     add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:0,cuda:1")
     add("--checkpoints", type=Path, default=BUNDLED, help="the folder of named models")
+    add("--mcp", action="store_true", help="also serve every endpoint as a tool (MCP)")
     options = parser.parse_args()
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        parser.error("--mcp needs the package mcp: pip install 'mcp>=1.21,<2'")
     if options.auth and ":" not in options.auth:
         parser.error("--auth needs a name and a password as USER:PASSWORD")
     try:
@@ -40,6 +44,7 @@ def main() -> None:
             server_port=options.port,
             share=options.share,
             auth=tuple(options.auth.split(":", 1)) if options.auth else None,
+            mcp_server=options.mcp,
             **launch_options(public=engine.limits.public),
         )
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The command line: python -m ddpm_app sample | train | push | deploy | evaluate | ablate | bench | models."""
+"""The command line: python -m ddpm_app COMMAND; COMMANDS lists them."""
 
 __all__ = ["main"]
 

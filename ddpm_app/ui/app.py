@@ -14,6 +14,7 @@ from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, PUBLIC_CACHE_BYTES, PUBLIC_CACHE_SECONDS, sweeping
 from ddpm_app.ui.gate import Gate
+from ddpm_app.ui.languages import Page
 from ddpm_app.ui.loading import describing
 from ddpm_app.ui.public import NOTICE, guard
 from ddpm_app.ui.replay import replay_box
@@ -54,8 +55,10 @@ def build_app(
     public = engine.limits.public
     training = training and not public
     kept = PUBLIC_CACHE_SECONDS if public else CACHE_SECONDS
-    with gr.Blocks(title="The interactive DDPM paper", analytics_enabled=False, delete_cache=kept) as demo:
-        gr.Markdown(f"{HEADER}\n\n{NOTICE}" if public else HEADER, elem_classes="header")
+    with Page(title="The interactive DDPM paper", analytics_enabled=False, delete_cache=kept) as demo:
+        gr.Markdown(HEADER, elem_classes="header")
+        if public:
+            gr.Markdown(NOTICE, elem_classes="header")
         replay = replay_box()
         with gr.Row(elem_classes="model"):
             chosen = gr.Dropdown(
