@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_app.errors import UserError
+from ddpm_app.models.light import import_diffusers
 
 # patterns, the first that matches wins; the second is one network in several files
 WEIGHTS = (
@@ -67,10 +68,8 @@ def _read_bin(name: str, file: Path) -> dict[str, Tensor]:
 
 def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     """diffusers' UNet2DModel of that configuration in float32, every one of these weights placed."""
-    from diffusers import UNet2DModel
-
     try:
-        network = UNet2DModel.from_config(config)
+        network = import_diffusers().UNet2DModel.from_config(config)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"no network can be built from the config.json of {name} ({reason})") from error

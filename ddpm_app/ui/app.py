@@ -46,6 +46,8 @@ def build_app(
     with gr.Blocks(
         title="The interactive DDPM paper", analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as demo:
+        # while the page is empty, since it builds a server for what is there
+        demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
         gr.Markdown(HEADER, elem_classes="header")
         with gr.Row(elem_classes="model"):
             names = engine.available_models()
@@ -112,7 +114,7 @@ def build_app(
         for event in (chosen.focus, demo.load):
             event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
         demo.unload(shared.sessions.leave)
-    return demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
+    return demo
 
 
 def send_buttons(
