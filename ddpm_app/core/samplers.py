@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ddpm_app.core.diffusion import GaussianDiffusion, ReverseGaussian
+from ddpm_app.core.diffusion import GaussianDiffusion, ReverseGaussian, hand_over
 from ddpm_app.core.langevin import langevin
 
 Denoiser = Callable[
@@ -101,7 +101,8 @@ def reverse(
     sources = generators(seeds)
 
     def draw() -> Tensor:
-        return torch.stack([torch.randn(tuple(shape), generator=source) for source in sources]).to(device)
+        drawn = torch.stack([torch.randn(tuple(shape), generator=source) for source in sources])
+        return hand_over(drawn, device)
 
     state = draw() if x_t is None else x_t.to(device, torch.float32)
     for i in reversed(range(len(chain))):
