@@ -1,3 +1,4 @@
+import gc
 import inspect
 
 import gradio as gr
@@ -28,3 +29,10 @@ def test_inspect_finds_all_else_and_is_whole_again_however_the_block_ends():
 
 class Ours(Exception):
     pass
+
+
+def test_the_start_script_leaves_the_collector_at_work():
+    import app
+
+    assert app.main
+    assert gc.isenabled()
