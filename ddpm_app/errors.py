@@ -3,6 +3,7 @@
 __all__ = ["UserError", "one_of"]
 
 from collections.abc import Iterable
+from reprlib import repr as shortened
 from typing import TypeVar
 
 Choice = TypeVar("Choice", bound=str)
@@ -16,5 +17,5 @@ def one_of(what: str, value: Choice, allowed: Iterable[str]) -> Choice:
     """`value`, when it is among `allowed`; a UserError that lists the choices otherwise."""
     choices = list(allowed)
     if value not in choices:
-        raise UserError(f"{what} must be one of {', '.join(choices)}; got {value!r}")
+        raise UserError(f"{what} must be one of {', '.join(choices)}; got {shortened(value)}")
     return value

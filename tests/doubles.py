@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -98,6 +100,13 @@ class HubStub:
         self.folders: dict[tuple[str, str], Path] = {}
         self.gated: set[str] = set()
         self.log: list[str] = []
+        self.ranges: list[str] = []  # what was asked for of contents; empty for all of one
+        self.faulty = ""  # what stands in the names of the contents that faults befall
+        self.breaks: list[int] = []  # after how many bytes the next contents are cut off
+        self.resets = False  # whether they are cut off by a reset connection
+        self.changes: list[Callable[[bytes], bytes]] = []  # what befalls the next contents on their way
+        self.held = threading.Event()  # cleared, contents stop half-way until it is set
+        self.held.set()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
@@ -111,6 +120,7 @@ class HubStub:
 
     def stop(self) -> None:
         """No answer from here on; a second call does nothing."""
+        self.held.set()
         if self._thread.is_alive():
             self.server.shutdown()
             self.server.server_close()
@@ -159,11 +169,7 @@ class HubStub:
             }
             return 200, {}, json.dumps(info).encode()
         if api:
-            rows = [
-                {"type": "file", "path": each, "size": path.stat().st_size, "oid": self.etag(path)}
-                for each, path in files.items()
-            ]
-            return 200, {}, json.dumps(rows).encode()
+            return 200, {}, json.dumps([self.row(each, path) for each, path in files.items()]).encode()
         if repository in self.gated:
             return 401, {"X-Error-Code": "GatedRepo"}, b""
         if file not in files:
@@ -171,9 +177,28 @@ class HubStub:
         headers = {"ETag": f'"{self.etag(files[file])}"', "X-Repo-Commit": commit}
         return 200, headers, files[file].read_bytes()
 
+    @classmethod
+    def row(cls, name: str, file: Path) -> dict[str, Any]:
+        """What the listing of a repository says of a file."""
+        size, etag = file.stat().st_size, cls.etag(file)
+        row = {"type": "file", "path": name, "size": size, "oid": etag[:40]}
+        return row | ({"lfs": {"oid": etag, "size": size, "pointerSize": 134}} if len(etag) == 64 else {})
+
     @staticmethod
     def etag(file: Path) -> str:
-        return hashlib.sha1(file.read_bytes()).hexdigest()
+        """The sha256 of what is large to the Hub, and git's checksum of the rest."""
+        content = file.read_bytes()
+        if file.suffix in (".safetensors", ".bin"):
+            return hashlib.sha256(content).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+    def ranged(self, asked: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and the part of a content that was asked for."""
+        self.ranges.append(asked)
+        if not asked:
+            return 200, {}, body
+        first = int(asked.removeprefix("bytes=").rstrip("-"))
+        return 206, {"Content-Range": f"bytes {first}-{len(body) - 1}/{len(body)}"}, body[first:]
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self
@@ -183,12 +208,31 @@ class HubStub:
                 path = unquote(urlsplit(self.path).path)
                 hub.log.append(f"{self.command} {path}")
                 status, headers, body = hub.answer(path)
+                content = self.command == "GET" and "ETag" in headers and hub.faulty in path
+                cut = None
+                if content:
+                    body = hub.changes.pop(0)(body) if hub.changes else body
+                    status, more, body = hub.ranged(self.headers.get("Range", ""), body)
+                    headers |= more
+                    cut = hub.breaks.pop(0) if hub.breaks else None
                 self.send_response(status)
                 for key, value in (headers | {"Content-Length": str(len(body))}).items():
                     self.send_header(key, value)
                 self.end_headers()
                 if self.command == "GET":
-                    self.wfile.write(body)
+                    sent = body[:cut]
+                    self.wfile.write(sent[: len(sent) // 2])
+                    self.wfile.flush()
+                    if content:
+                        hub.held.wait(60)
+                    self.wfile.write(sent[len(sent) // 2 :])
+                if cut is not None:
+                    self.close_connection = True
+                    if hub.resets:  # the client sees an error, not an end
+                        self.connection.setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        )
+                        self.connection.close()
 
             do_HEAD = do_GET
 

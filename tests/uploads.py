@@ -22,6 +22,8 @@ class UploadStub(HubStub):
         self.root = root
         self.rights = {TOKEN: {"owner"}}
         self.private: set[str] = set()
+        self.sdks: dict[str, str] = {}
+        self.hardware: dict[str, str] = {}
         self.large: dict[str, bytes] = {}
         super().__init__()
 
@@ -41,7 +43,7 @@ class UploadStub(HubStub):
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """As HubStub's, and a repository's own page of facts."""
-        owner_and_name = path.removeprefix("/api/models/")
+        owner_and_name = path.removeprefix("/api/models/").removeprefix("/api/spaces/")
         if owner_and_name.count("/") > 1:
             return super().answer(path)
         if (owner_and_name, "main") not in self.folders:
@@ -60,10 +62,14 @@ class UploadStub(HubStub):
             return self._check_card(json.loads(body)["content"])
         if path == "/api/repos/create":
             return self._create(token, json.loads(body))
-        owner, name = path.removeprefix("/api/models/").lstrip("/").split("/")[:2]
+        path = path.removeprefix("/api/models/").removeprefix("/api/spaces/").removeprefix("/spaces/")
+        owner, name = path.lstrip("/").split("/")[:2]
         repository = f"{owner}/{name.removesuffix('.git')}"
         if owner not in self.rights[token]:
             return 403, {"error": "no right to write"}
+        if path.endswith("/hardware"):
+            self.hardware[repository] = json.loads(body)["flavor"]
+            return 200, {"stage": "BUILDING", "hardware": {"requested": self.hardware[repository]}}
         if "/preupload/" in path:
             return 200, {"files": [self._mode(file) for file in json.loads(body)["files"]]}
         if path.endswith("/objects/batch"):
@@ -85,6 +91,9 @@ class UploadStub(HubStub):
         if (repository, "main") in self.folders:
             return 409, told | {"error": "it exists"}
         self.make(repository)
+        if wanted.get("type") == "space":
+            self.sdks[repository] = wanted["sdk"]
+            told = {"url": f"{self.url}/spaces/{repository}"}
         if wanted.get("visibility") == "private" or wanted.get("private"):
             self.private.add(repository)
         return 200, told

@@ -1,4 +1,4 @@
-"""The command line: python -m ddpm_app sample | train | push | evaluate | bench | models."""
+"""The command line: python -m ddpm_app sample | train | push | deploy | evaluate | bench | models."""
 
 __all__ = ["main"]
 
@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ddpm_app.commands import bench, convert, evaluate, models, push, sample, train
+from ddpm_app.commands import bench, convert, deploy, evaluate, models, push, sample, train
 from ddpm_app.errors import UserError
 
 COMMANDS = {
     "sample": sample,
     "train": train,
     "push": push,
+    "deploy": deploy,
     "evaluate": evaluate,
     "bench": bench,
     "models": models,

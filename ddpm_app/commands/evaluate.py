@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ddpm_app.commands.metrics import METRICS
-from ddpm_app.commands.report import add_model_arguments, progress, result
+from ddpm_app.commands.report import add_model_arguments, loaded, progress, result
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
 from ddpm_app.training.data import SOURCES, load_images
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     if options.num_images < 1:
         raise UserError(f"--num-images must be at least 1; got {options.num_images}")
     engine = Engine(options.device, Path(options.checkpoints))
-    channels, height, _ = engine.model(options.model, options.precision).image_shape
+    channels, height, _ = loaded(engine, options).image_shape
     images = load_images(options.data, height, channels, limit=options.num_images)
     pictures = images.pixels
     if images.left_out:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ddpm_app.commands.report import result
+from ddpm_app.commands.report import fetching, result
 from ddpm_app.models import BUNDLED, HUB_MODELS, available_models, load_model
 
 
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
         lines = [*names, *(f"{name} (Hub)" for name in HUB_MODELS)]
         result(options, "\n".join(lines), {"models": names, "hub_models": list(HUB_MODELS)})
         return
-    model = load_model(options.model, "cpu", checkpoints=checkpoints)
+    model = load_model(options.model, "cpu", checkpoints=checkpoints, report=fetching)
     facts = {
         "name": model.name,
         "image_shape": list(model.image_shape),

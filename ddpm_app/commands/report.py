@@ -1,6 +1,6 @@
 """What every command says while it works and when it is done."""
 
-__all__ = ["add_model_arguments", "progress", "result", "writable_folder"]
+__all__ = ["add_model_arguments", "fetching", "loaded", "progress", "result", "writable_folder"]
 
 import argparse
 import json
@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
-from ddpm_app.models import BUNDLED, DEFAULT_MODEL
+from ddpm_app.models import BUNDLED, DEFAULT_MODEL, Model
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,21 @@ def progress(done: int, total: int, started: float) -> None:
         left = (time.perf_counter() - started) / done * (total - done)
         end = "\n" if done == total else ""
         print(f"\r\x1b[K{done} of {total}, {left:.0f} s left", end=end, file=sys.stderr, flush=True)
+
+
+def fetching(here: int, size: int) -> None:
+    """How much of a model's download is here, on the same line."""
+    if sys.stderr.isatty() and size:
+        end = "\n" if here == size else ""
+        line = f"fetching the model: {here / 1e6:,.1f} of {size / 1e6:,.1f} MB"
+        print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
+
+
+def loaded(engine: Engine, options: argparse.Namespace) -> Model:
+    """The model asked for, after as many lines about its download as it takes."""
+    for here, size in engine.loading(options.model, options.precision):
+        fetching(here, size)
+    return engine.model(options.model, options.precision)
 
 
 def result(options: argparse.Namespace, sentence: str, values: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_app.commands.report import add_model_arguments, progress, result, writable_folder
+from ddpm_app.commands.report import add_model_arguments, loaded, progress, result, writable_folder
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest, visited, visits
 from ddpm_app.pictures import save_png, sheet, to_picture
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         precision=options.precision,
     )
     engine = Engine(options.device, Path(options.checkpoints))
-    model = engine.model(request.model, request.precision)
+    model = loaded(engine, options)
     out = writable_folder(options.out)
     started = time.perf_counter()
     for frame in engine.run(request):

@@ -1,9 +1,8 @@
-"""The engine: the devices, the models loaded on them, and the runs under way."""
+"""The engine: the devices with the models on them, and the runs under way."""
 
 __all__ = ["Engine", "run"]
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,18 +26,20 @@ from ddpm_app.engine.requests import (
     SlerpRequest,
     StochasticRequest,
 )
+from ddpm_app.engine.shelf import Loading, Report, Shelf, memory_of
+from ddpm_app.engine.zerogpu import load_ahead, through_fork
 from ddpm_app.models import BUNDLED, Model, available_models, load_model, resolve_devices, weights_time
 
-MAX_LOADED_MODELS = 3
-PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Frame]]] = {
+MODEL_SHARE = 0.5  # of a device's memory
+PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
     SampleRequest: procedures.sample,
     StochasticRequest: procedures.stochastic,
     InterpolateRequest: procedures.interpolate,
     SlerpRequest: procedures.interpolate_latents,
     ddim.ReconstructRequest: ddim.reconstruct,
     ddim.SlerpGridRequest: ddim.interpolate_grid,
-}
-MEASUREMENTS: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
+    LikelihoodRequest: likelihood.likelihood,
+    CompressionRequest: likelihood.compress,
     improved.VarianceRequest: improved.variances,
     improved.BoundsRequest: improved.bounds,
 }
@@ -46,26 +47,26 @@ MEASUREMENTS: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
 
 @dataclass(eq=False)
 class Worker:
-    """A device, or a share of one, and the images of the runs that it works on."""
+    """A device, or a share of one, the models on it, and the images of the runs that it works on."""
 
     device: torch.device
+    shelf: Shelf
     batcher: Batcher = field(default_factory=Batcher)
     active_images: int = 0
-
-
-Key = tuple[Worker, str, str]  # whose copy, name, precision
 
 
 class Engine:
     """Runs requests, each on one of its devices; every method may be called from any thread."""
 
     def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED) -> None:
-        self.workers = [Worker(device) for device in resolve_devices(device)]
+        self._perform = through_fork(self._perform_here, self._renew, self._pixels)
+        devices = resolve_devices(device)
+        rooms = [int(MODEL_SHARE * memory_of(each) / devices.count(each)) for each in devices]
+        self.workers = [Worker(each, Shelf(room)) for each, room in zip(devices, rooms, strict=True)]
         self.checkpoints = Path(checkpoints)
-        self._models: OrderedDict[Key, tuple[int, Model]] = OrderedDict()  # with the time of its weights
-        self._loading: dict[Key, threading.Lock] = {}  # held as long as a download takes
-        self._remembering = threading.Lock()  # held for a moment: loaded models do not wait for downloads
+        self._counting = threading.Lock()  # held for a moment
         self._active: set[CancelToken] = set()
+        load_ahead(self.model, self.available_models())
 
     @property
     def active_runs(self) -> int:
@@ -78,41 +79,33 @@ class Engine:
 
     def model(self, name: str, precision: str = "exact") -> Model:
         """The loaded model, on the device that a run would go to now."""
-        return self._model(self._least_busy(), name, precision)
+        return self._ask(self._least_busy(), name, precision).model.result()
+
+    def loading(self, name: str, precision: str = "exact") -> Iterator[tuple[int, int]]:
+        """The bytes of its download that are here, and in all, until `model` has it at once or refuses it.
+
+        (0, 0) as long as nothing is downloaded.
+        """
+        return self._ask(self._least_busy(), name, precision).progress()
 
     def _least_busy(self) -> Worker:
         return min(self.workers, key=lambda worker: worker.active_images)
 
-    def _model(self, worker: Worker, name: str, precision: str) -> Model:
-        """The worker's copy; at most three stay in memory, and the one used longest ago leaves first."""
-        key, written = (worker, name, precision), weights_time(name, self.checkpoints)
-        if known := self._loaded(key, written):
-            return known
-        with self._remembering:
-            loading = self._loading.setdefault(key, threading.Lock())
-        with loading:
-            if known := self._loaded(key, written):  # by whoever loaded before us
-                return known
-            model = load_model(name, str(worker.device), precision, checkpoints=self.checkpoints)
-            with self._remembering:
-                self._models[key] = written, model
-                self._models.move_to_end(key)
-                for old in [old for old in self._models if old[0] is worker][:-MAX_LOADED_MODELS]:
-                    del self._models[old]
-            return model
+    def _ask(self, worker: Worker, name: str, precision: str) -> Loading:
+        return worker.shelf.ask(*self._wanted(worker, name, precision))
 
-    def _loaded(self, key: Key, written: int) -> Model | None:
-        with self._remembering:
-            then, model = self._models.get(key, (0, None))
-            if model is None or written not in (0, then):  # 0: not on this disk, or no longer
-                return None
-            self._models.move_to_end(key)
-            return model
+    def _wanted(self, worker: Worker, name: str, precision: str) -> tuple:
+        """What a shelf is asked for: the key, the time of the weights, and how they are loaded."""
+
+        def load(report: Report) -> Model:
+            device = str(worker.device)
+            return load_model(name, device, precision, checkpoints=self.checkpoints, report=report)
+
+        return (name, precision), weights_time(name, self.checkpoints), load
 
     def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""
-        with self._placed(request, cancel or CancelToken()) as model:
-            yield from PROCEDURES[type(request)](request, model)
+        return self._perform(request, cancel or CancelToken())
 
     def forward(self, request: ForwardRequest) -> Tensor:
         """x_t after each of the request's diffusion steps, uint8 (K, C, H, W)."""
@@ -122,20 +115,21 @@ class Engine:
         self, request: LikelihoodRequest, cancel: CancelToken | None = None
     ) -> Iterator[LikelihoodReport]:
         """The bound as it is measured, ever more complete."""
-        with self._placed(request, cancel or CancelToken()) as model:
-            yield from likelihood.likelihood(request, model)
+        return self._perform(request, cancel or CancelToken())
 
     def compress(
         self, request: CompressionRequest, cancel: CancelToken | None = None
     ) -> Iterator[CompressionReport]:
         """One more picture that a receiver sees with each report, from x_T to x_1."""
-        with self._placed(request, cancel or CancelToken()) as model:
-            yield from likelihood.compress(request, model)
+        return self._perform(request, cancel or CancelToken())
 
     def measure(self, request: Any, cancel: CancelToken | None = None) -> Iterator[Any]:
         """The reports of a VarianceRequest or a BoundsRequest, ever more complete."""
-        with self._placed(request, cancel or CancelToken()) as model:
-            yield from MEASUREMENTS[type(request)](request, model)
+        return self._perform(request, cancel or CancelToken())
+
+    def _perform_here(self, request: Any, token: CancelToken) -> Iterator[Any]:
+        with self._placed(request, token) as model:
+            yield from PROCEDURES[type(request)](request, model)
 
     @contextmanager
     def _placed(self, request: Any, token: CancelToken) -> Iterator[Model]:
@@ -144,18 +138,29 @@ class Engine:
         Within the block the run counts as active, however it ends.
         """
         num_images = getattr(request, "num_images", likelihood.TERMS_AT_ONCE)
-        with self._remembering:
+        with self._counting:
             worker = self._least_busy()
             worker.active_images += num_images
             self._active.add(token)
         try:
             token.check()
-            model = self._model(worker, request.model, request.precision)
-            yield replace(model, denoiser=partial(worker.batcher.compute, model.denoiser, token))
+            with worker.shelf.borrow(*self._wanted(worker, request.model, request.precision)) as model:
+                yield replace(model, denoiser=partial(worker.batcher.compute, model.denoiser, token))
         finally:
-            with self._remembering:
+            with self._counting:
                 worker.active_images -= num_images
                 self._active.discard(token)
+
+    def _renew(self) -> None:
+        """As it is, in a process forked from this one, in which nothing runs and nobody holds a lock."""
+        self._counting, self._active = threading.Lock(), set()
+        for worker in self.workers:
+            worker.batcher, worker.active_images = Batcher(), 0
+            worker.shelf.renew()
+
+    def _pixels(self, request: Any) -> int:
+        _, height, width = self.model(request.model, request.precision).image_shape
+        return height * width
 
 
 @lru_cache(maxsize=1)

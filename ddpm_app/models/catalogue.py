@@ -15,14 +15,16 @@ __all__ = [
 ]
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from torch import nn
 
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import exact, folder, hub
 from ddpm_app.models.model import Model, Precision, resolve_device
+from ddpm_app.models.transfer import Report, unwatched
 from ddpm_app.models.weights import weight_files
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints"
@@ -34,6 +36,7 @@ HUB_MODELS = (
     "google/ddpm-ema-bedroom-256",
     "google/ddpm-ema-celebahq-256",
 )
+Read = TypeVar("Read")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -44,21 +47,40 @@ def available_models(checkpoints: Path = BUNDLED) -> list[str]:
 
 
 def load_model(
-    name: str | Path, device: str = "auto", precision: str = "exact", *, checkpoints: Path = BUNDLED
+    name: str | Path,
+    device: str = "auto",
+    precision: str = "exact",
+    *,
+    checkpoints: Path = BUNDLED,
+    report: Report = unwatched,
 ) -> Model:
-    """The model of that name; UserError with what to do when there is none or it is no pixel-space DDPM."""
+    """The model of that name; UserError with what to do when there is none or it is no pixel-space DDPM.
+
+    `report` is told the bytes here and in all, while weights come from the Hub.
+    """
     name, where = str(name).strip(), resolve_device(device)
     one_of("precision", precision, get_args(Precision))
     if name in exact.EXACT_MODELS:
         return exact.load(name, where)
-    path = locate(name, checkpoints)
-    return folder.load(name, path, where, precision)
+    return _read(name, checkpoints, lambda path: folder.load(name, path, where, precision), report)
 
 
 def read_network(name: str | Path, *, checkpoints: Path = BUNDLED) -> nn.Module:
     """The bare network of the model of that name, in float32 on the CPU, for training on."""
     name = str(name).strip()
-    return folder.read_network(name, folder.describe(name, locate(name, checkpoints)))
+    return _read(name, checkpoints, lambda path: folder.read_network(name, folder.describe(name, path)))
+
+
+def _read(name: str, checkpoints: Path, read: Callable[[Path], Read], report: Report = unwatched) -> Read:
+    """What `read` makes of the model's folder; what the disk has spoilt is fetched again, once."""
+    path = locate(name, checkpoints, report)
+    try:
+        return read(path)
+    except UserError:
+        cached = path.parent.name == "snapshots" and path.parents[1].name.startswith("models--")
+        if not cached or not hub.discard_spoilt(name, path):
+            raise
+    return read(locate(name, checkpoints, report))
 
 
 def weights_time(name: str | Path, checkpoints: Path = BUNDLED) -> int:
@@ -76,7 +98,7 @@ def folders(name: str, checkpoints: Path) -> list[Path]:
         return []
 
 
-def locate(name: str, checkpoints: Path = BUNDLED) -> Path:
+def locate(name: str, checkpoints: Path = BUNDLED, report: Report = unwatched) -> Path:
     """The folder that holds the model of that name, downloaded first when it is a Hub repository."""
     if not name:
         raise UserError(f"the model has no name; choose one of {', '.join(available_models(checkpoints))}")
@@ -87,7 +109,7 @@ def locate(name: str, checkpoints: Path = BUNDLED) -> Path:
     if candidates:
         raise UserError(f"{name} holds no diffusers model; give a folder with unet/ and scheduler/")
     if REPOSITORY.fullmatch(name) and ".." not in name:
-        return hub.download(name)
+        return hub.download(name, report)
     raise UserError(
         f"there is no model {name[:80]!r}; choose one of {', '.join(available_models(checkpoints))}, "
         "give the folder of a diffusers model, or a Hub repository as owner/repo"

@@ -20,6 +20,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ from ddpm_app.core.schedules import (
 )
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models.model import Model, network_denoiser
-from ddpm_app.models.weights import build_network, read_weights
+from ddpm_app.models.weights import UNBUILDABLE, build_network, read_weights, reason
 
 INDEX_FILE = "model_index.json"
 NETWORK_FILES = ("unet/config.json", "config.json")
@@ -43,6 +44,9 @@ SCHEDULER_FILES = ("scheduler/scheduler_config.json", "scheduler_config.json")
 VARIANCE_NAMES = {"fixed_small_log": "fixed_small", "fixed_large_log": "fixed_large"}
 OWN_SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
 LATENT_PARTS = ("vqvae", "vae", "movq")
+MAX_CONFIG_BYTES = 1_000_000  # a chain of 10,000 trained betas takes a fifth of it
+MAX_TRAIN_TIMESTEPS = 10_000
+MAX_LEVELS, MAX_LAYERS = 16, 16  # of a network, deeper than any; a number in a file is not to build a million
 WANTED = "choose an unconditional DDPM in pixel space: a UNet2DModel with a DDPM or DDIM scheduler"
 
 
@@ -109,10 +113,12 @@ def describe(name: str, path: Path) -> Description:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A JSON object from `file`, which must be whole."""
+    """A JSON object from `file`, which must be whole, and no longer than such a file ever is."""
     try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError
         config = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise UserError(f"{file} cannot be read as JSON; fetch or save the model again") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} is not a configuration; fetch or save the model again")
@@ -131,7 +137,7 @@ def check_network(
         raise UserError(f"{name} works in the latent space of its {parts[0]}; {WANTED}")
     kind = config.get("_class_name", "UNet2DModel" if "in_channels" in config else "network of another kind")
     if kind != "UNet2DModel":
-        raise UserError(f"{name} has a {kind}; {WANTED}")
+        raise UserError(f"{name} has a {str(kind)[:80]}; {WANTED}")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
         raise UserError(f"{name} is class-conditional; {WANTED}")
     scheduler = settings.get("_class_name", "DDPMScheduler")
@@ -145,7 +151,18 @@ def check_network(
         raise UserError(
             f"{name} gives sample_size {size!r}; write its picture's edge in pixels in config.json"
         )
-    halvings = len(config.get("block_out_channels") or ()) - 1
+    widths, layers = config.get("block_out_channels", (224, 448, 672, 896)), config.get("layers_per_block", 2)
+    listed = isinstance(widths, list | tuple) and 1 <= len(widths) <= MAX_LEVELS
+    if not listed or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise UserError(
+            f"{name} gives block_out_channels {shortened(widths)}; list its widths in config.json"
+        )
+    if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
+        raise UserError(
+            f"{name} gives layers_per_block {shortened(layers)}; "
+            f"write a whole number in 1..{MAX_LAYERS} in config.json"
+        )
+    halvings = len(widths) - 1
     if halvings > 0 and any(edge % 2**halvings for edge in edges(size)):
         raise UserError(
             f"{name} halves its pictures {halvings} times, which sample_size {size} does not allow; "
@@ -174,9 +191,8 @@ def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> 
             bool(settings.get("clip_sample", True)),
             timestep_spacing=settings.get("timestep_spacing", "leading"),
         )
-    except (RuntimeError, TypeError, ValueError) as error:  # ValueError: our own UserError too
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the scheduler_config.json of {name} cannot be followed: {reason}") from error
+    except UNBUILDABLE as error:  # our own UserError too, which is a ValueError
+        raise UserError(f"the scheduler_config.json of {name} cannot be followed: {reason(error)}") from error
 
 
 def read_betas(settings: Mapping[str, Any]) -> Tensor:
@@ -185,6 +201,11 @@ def read_betas(settings: Mapping[str, Any]) -> Tensor:
         betas = torch.as_tensor(settings["trained_betas"], dtype=torch.float64)
     else:
         steps = settings.get("num_train_timesteps", 1000)
+        if not isinstance(steps, int) or not 1 <= steps <= MAX_TRAIN_TIMESTEPS:
+            raise UserError(
+                f"num_train_timesteps must be a whole number in 1..{MAX_TRAIN_TIMESTEPS}; "
+                f"got {shortened(steps)}"
+            )
         ends = settings.get("beta_start", 1e-4), settings.get("beta_end", 0.02)
         schedules = {
             "linear": lambda: linear_betas(steps, *ends),

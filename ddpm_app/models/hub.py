@@ -1,39 +1,95 @@
 """A Hub repository as a folder on disk: configuration first, so that nothing large is fetched in vain."""
 
-__all__ = ["download", "refusals_told"]
+__all__ = ["discard_spoilt", "download", "refusals_told"]
 
 import contextlib
+import os
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddpm_app.errors import UserError
 from ddpm_app.models import folder
-from ddpm_app.models.weights import WEIGHTS, weight_files
+from ddpm_app.models.transfer import Report, changed, fetch, spoilt, unwatched
+from ddpm_app.models.weights import WEIGHTS
+
+if TYPE_CHECKING:
+    from huggingface_hub import RepoFile
 
 CONFIGURATION = [folder.INDEX_FILE, *folder.NETWORK_FILES, *folder.SCHEDULER_FILES]
 
 
-def download(name: str) -> Path:
-    """The folder of `owner/repo` or `owner/repo@revision` in the Hub's cache; UserError says what to do."""
+def download(name: str, report: Report = unwatched) -> Path:
+    """The folder of `owner/repo` or `owner/repo@revision` in the Hub's cache; UserError says what to do.
+
+    `report` is told how much of the weights is here, while they come.
+    """
     repository, _, revision = name.partition("@")
-    path = _snapshot(repository, revision, CONFIGURATION)
+    path = _configuration(repository, revision)
     if not folder.is_pipeline(path):
         raise UserError(f"{name} has no network that this app can run; {folder.WANTED}")
-    weights_folder = folder.describe(name, path).weights_folder
-    prefix = weights_folder.relative_to(path).as_posix() + "/" if weights_folder != path else ""
-    for pattern in WEIGHTS:  # .bin only where there is no .safetensors
-        _snapshot(repository, path.name, [prefix + pattern])  # the commit that was just described
-        if weight_files(weights_folder):
-            break
+    where = folder.describe(name, path).weights_folder.relative_to(path)
+    listed = [file for file in _listing(repository, path.name) if Path(file.path).parent == where]
+    found = ([file for file in listed if fnmatchcase(Path(file.path).name, pattern)] for pattern in WEIGHTS)
+    files = next((files for files in found if files), [])  # .bin only where there is no .safetensors
+    total = sum(file.size for file in files)
+    for file, here in zip(files, accumulate((file.size for file in files), initial=0), strict=False):
+        if not (path / file.path).exists():
+            with refusals_told(repository, revision, "model"):  # at the commit that was just described
+                fetch(repository, path.name, file.path, path.parents[1], _beyond(here, total, report))
     return path
 
 
-def _snapshot(repository: str, revision: str, files: list[str]) -> Path:
-    """Those of `files` that the repository has, in the cache; without a network, those cached before."""
+def discard_spoilt(name: str, path: Path) -> bool:
+    """Whether something in the folder of `name` was not as the Hub has it; it is in the cache no more."""
+    return bool(_discard(name.partition("@")[0], path, [file for file in path.rglob("*") if file.is_file()]))
+
+
+def _configuration(repository: str, revision: str) -> Path:
+    """The repository's folder, its configuration as on the Hub; without a network, as cached before."""
+    for _ in range(2):
+        path = _snapshot(repository, revision)
+        wrong = _discard(repository, path, [path / file for file in CONFIGURATION if (path / file).exists()])
+        if not wrong:
+            return path
+    raise UserError(changed(wrong[0]))
+
+
+def _discard(repository: str, path: Path, files: list[Path]) -> list[str]:
+    """The names of those `files` in folder `path` that were not as on the Hub; they are cached no more."""
+    known = {file.path: file.blob_id for file in _listing(repository, path.name)}
+    names = {file.relative_to(path).as_posix(): file for file in files}
+    wrong = [name for name, file in names.items() if spoilt(file, known.get(name))]
+    for name in wrong:
+        (names[name].parent / os.readlink(names[name])).unlink()
+        names[name].unlink()
+    return wrong
+
+
+def _beyond(before: int, total: int, report: Report) -> Report:
+    """The report of one file among several, which make `total`."""
+    return lambda here, size: report(before + here, total)
+
+
+def _snapshot(repository: str, revision: str) -> Path:
+    """The repository's folder in the cache, with what it has of CONFIGURATION."""
     from huggingface_hub import snapshot_download
 
     with refusals_told(repository, revision, "model"):
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=CONFIGURATION))
+
+
+def _listing(repository: str, commit: str) -> list["RepoFile"]:
+    """The files of the repository, as the client keeps their names and checksums with what it fetched."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        return get_cached_repo_tree(repository, revision=commit)
+    except CachedRepoTreeNotFoundError:  # of an older client, and now there is no network
+        return []
 
 
 @contextlib.contextmanager

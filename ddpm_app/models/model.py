@@ -39,6 +39,12 @@ class Model:
         """What computes the network at this moment, and in which number format."""
         return str(self.runtime)
 
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory it takes: its weights in float32, as often as what computes it holds them."""
+        copies = self.runtime.copies if isinstance(self.runtime, CompiledDenoiser) else 1
+        return 4 * copies * self.num_parameters
+
     def settle(self) -> None:
         """Returns when the backend changes no more, so that it can be timed."""
         if isinstance(self.runtime, CompiledDenoiser):

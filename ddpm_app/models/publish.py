@@ -1,12 +1,13 @@
 """A model folder to the Hub: the model, its card and its samples, and nothing else that lies beside them."""
 
-__all__ = ["push"]
+__all__ = ["push", "upload"]
 
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,7 +16,11 @@ from ddpm_app.models import folder as diffusers_folder
 from ddpm_app.models.hub import CONFIGURATION
 from ddpm_app.models.weights import WEIGHTS, weight_files
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
 BESIDE = ("README.md", "training.json", "samples.png", "examples/*.png")
+HIDDEN = ["*__pycache__/*", ".*", "*/.*"]
 TOKEN = re.compile(r"[!-~]+")  # what a header can carry
 
 
@@ -25,22 +30,45 @@ def push(folder: str | Path, repo_id: str, *, token: str | None = None, private:
     Without a token it is that of `hf auth login` or HF_TOKEN, so a server must pass its visitor's own. Raises
     UserError, before anything is sent when the folder holds no whole model.
     """
+    path = Path(os.path.expanduser(folder))
+    return upload(path, repo_id, publishable(path), token=token, private=private)
+
+
+def upload(
+    path: Path,
+    repo_id: str,
+    files: list[str],
+    *,
+    token: str | None,
+    private: bool,
+    space: bool = False,
+    first: Callable[["HfApi", str], object] | None = None,
+) -> str:
+    """The address of the model or Gradio Space `owner/name`, with those of `files` that `path` has.
+
+    `files` are patterns, in which * stands for folders too; `first` is done before they are sent. UserError
+    says what the Hub refuses.
+    """
     from huggingface_hub import HfApi
 
-    repo_id, path = repo_id.strip(), Path(os.path.expanduser(folder))
-    files = publishable(path)
+    repo_id = repo_id.strip()
     check_repository(repo_id)
     api = HfApi(token=usable_token(token), library_name="ddpm_app")
+    kind, sdk = ("space", "gradio") if space else ("model", None)
     with _refusals(repo_id):
-        address = str(api.create_repo(repo_id, private=private, exist_ok=True))
-        public = private and not api.repo_info(repo_id).private
+        address = str(api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk))
+        public = private and not api.repo_info(repo_id, repo_type=kind).private
     if public:
         raise UserError(f"{repo_id} is there already and public; choose another name, or make it private")
     with _refusals(repo_id):
+        if first:
+            first(api, repo_id)
         api.upload_folder(
             repo_id=repo_id,
+            repo_type=kind,
             folder_path=path,
             allow_patterns=files,
+            ignore_patterns=HIDDEN,
             commit_message=f"Upload {path.resolve().name}",
         )
     return address
@@ -81,7 +109,7 @@ def usable_token(token: str | None) -> str:
 
     found = (token or get_token() or "").strip()
     if not found:
-        raise UserError("the Hub takes a model only with a token; log in with `hf auth login`, or give one")
+        raise UserError("the Hub takes nothing without a token; log in with `hf auth login`, or give one")
     if not TOKEN.fullmatch(found):
         raise UserError("this is no token, since it has blanks or letters that none has; copy it again")
     return found
@@ -99,11 +127,11 @@ def _refusals(repo_id: str) -> Iterator[None]:
     except (HTTPError, OSError) as error:
         raise UserError(f"the Hub could not be reached for {repo_id}; check the network") from error
     except RuntimeError as error:  # of the transfer of large files
-        raise UserError(f"the upload to {repo_id} broke off ({_line(error)}); push again") from error
+        raise UserError(f"the upload to {repo_id} broke off ({_line(error)}); send it again") from error
     except ValueError as error:
         if "README.md" not in str(error):
             raise
-        raise UserError(f"the Hub does not accept this model's card: {_line(error)}; correct it") from error
+        raise UserError(f"the Hub does not accept this card: {_line(error)}; correct it") from error
 
 
 def _reason(repo_id: str, status: int, message: str | None) -> str:

@@ -1,7 +1,8 @@
 """The network's tensors on disk, read as tensors only, and the U-Net that they fill."""
 
-__all__ = ["WEIGHTS", "build_network", "read_weights", "weight_files"]
+__all__ = ["UNBUILDABLE", "WEIGHTS", "build_network", "read_weights", "weight_files"]
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ WEIGHTS = (
     "diffusion_pytorch_model-*-of-*.safetensors",
     "diffusion_pytorch_model.bin",
 )
+# what diffusers and torch raise for a configuration that nobody checked
+UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
 # the authors' attention layers as diffusers named them first
 OLD_ATTENTION_NAMES = {
     ".query.": ".to_q.",
@@ -55,6 +58,8 @@ def read_weights(name: str, where: Path) -> dict[str, Tensor]:
 
 def _read_bin(name: str, file: Path) -> dict[str, Tensor]:
     try:
+        if zipfile.is_zipfile(file) and any(part.compress_type for part in zipfile.ZipFile(file).infolist()):
+            raise ValueError("torch compresses nothing; unpacked, this may be of any size")
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged bytes raise here ranges from KeyError to AssertionError
         raise UserError(
@@ -67,22 +72,46 @@ def _read_bin(name: str, file: Path) -> dict[str, Tensor]:
 
 
 def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    """diffusers' UNet2DModel of that configuration in float32, every one of these weights placed."""
+    """diffusers' UNet2DModel of that configuration in float32, every one of these weights placed.
+
+    It takes no memory before the weights are known to fit, and has computed once when it is returned.
+    """
+    unet = import_diffusers().UNet2DModel  # outside the block below: importing makes tensors too
     try:
-        network = import_diffusers().UNet2DModel.from_config(config)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"no network can be built from the config.json of {name} ({reason})") from error
+        with torch.device("meta"):
+            network = unet.from_config(config)
+    except UNBUILDABLE as error:
+        raise UserError(
+            f"no network can be built from the config.json of {name} ({reason(error)})"
+        ) from error
     renamed = {}
     for key, tensor in weights.items():
         for old, new in OLD_ATTENTION_NAMES.items():
             key = key.replace(old, new) if ".attentions." in key else key
-        renamed[key] = tensor
+        renamed[key] = tensor.float()
     problem = misfit(network.state_dict(), renamed)
     if problem:
         raise UserError(f"the weights of {name} do not fit its config.json: {problem}; fetch it again")
-    network.load_state_dict(renamed)  # half precision on disk becomes float32 here
+    network.load_state_dict(renamed, assign=True)
+    try_out(name, network)
     return network
+
+
+@torch.inference_mode()
+def try_out(name: str, network: Any) -> None:
+    """UserError unless the network computes finite numbers, for the smallest picture that it takes."""
+    edge = 2 ** (len(network.config.block_out_channels) - 1)
+    try:
+        output = network(torch.zeros(1, network.config.in_channels, edge, edge), torch.tensor([1])).sample
+    except UNBUILDABLE as error:
+        raise UserError(f"the network of {name} cannot compute ({reason(error)}); fetch it again") from error
+    if not output.isfinite().all():
+        raise UserError(f"the network of {name} gives no finite numbers; fetch or save the model again")
+
+
+def reason(error: Exception) -> str:
+    """The first line of what the error says, shortened."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

@@ -9,10 +9,10 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ddpm_app.engine import Engine
-from ddpm_app.errors import UserError
 from ddpm_app.models import DEFAULT_MODEL, HUB_MODELS
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.files import CACHE_SECONDS, sweeping
+from ddpm_app.ui.loading import describing
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
@@ -110,7 +110,14 @@ def build_app(
             )
         described = [facts, *shared.timestep_sliders]
         for event in (chosen.change, demo.load):
-            event(describing(shared), chosen, described, show_progress="hidden", api_visibility="private")
+            event(
+                describing(shared),
+                chosen,
+                described,
+                show_progress="hidden",
+                trigger_mode="multiple",
+                api_visibility="private",
+            )
         for event in (chosen.focus, demo.load):
             event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
         demo.unload(shared.sessions.leave)
@@ -141,31 +148,6 @@ def sending(tab: str) -> Callable:
         return pictures[min(picked, len(pictures) - 1)][0], gr.Tabs(selected=tab)
 
     return send
-
-
-def describing(shared: Shared) -> Callable:
-    """A handler that loads the chosen model, says what it is and fits the sliders to its chain."""
-
-    def describe(name: str) -> list:
-        sliders = shared.timestep_sliders
-        try:
-            model = shared.engine.model(name)
-        except UserError as error:
-            return [f"**This model cannot be used:** {error}", *[gr.skip()] * len(sliders)]
-        channels, height, width = model.image_shape
-        size = f"{model.num_parameters / 1e6:.1f}M parameters" if model.num_parameters else "no parameters"
-        parts = [
-            f"{height} × {width} {'gray' if channels == 1 else 'RGB'}",
-            size,
-            f"T = {len(model.diffusion)}",
-            f"predicts {model.diffusion.prediction_type}",
-            f"variance {model.diffusion.variance_type}",
-            model.backend,
-        ]
-        facts = "\n\n".join([" · ".join(parts), *(f"*{note}*" for note in model.notes)])
-        return [facts, *[gr.update(maximum=len(model.diffusion))] * len(sliders)]
-
-    return describe
 
 
 def listing(engine: Engine) -> Callable:

@@ -82,11 +82,13 @@ def test_each_device_loads_its_own_copy_when_a_run_needs_it(two, monkeypatch):
     other.close()
 
 
-def test_at_most_three_models_stay_on_each_device(tiny_pipeline, tmp_path):
+def test_the_models_of_each_device_have_their_own_bound(tiny_pipeline, tmp_path):
     for name in "abcd":
         shutil.copytree(tiny_pipeline, tmp_path / name)
     engine = Engine("cpu,cpu", tmp_path)
     here = [engine.model(name) for name in "abc"]
+    for worker in engine.workers:
+        worker.shelf.room = 3 * here[0].num_bytes
     busy = begun(engine, 1, model="c")
     for name in "abcd":
         engine.model(name)  # on the other device

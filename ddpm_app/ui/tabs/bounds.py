@@ -19,7 +19,8 @@ from ddpm_app.ui.controls import (
     run_buttons,
 )
 from ddpm_app.ui.grids import step_counts, steps_control
-from ddpm_app.ui.results import LOADING, Update, status_line
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Update, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""The bound on one picture, all $S$ terms of it, when the chain visits fewer timesteps. The better
@@ -40,8 +41,7 @@ def build(shared: Shared) -> None:
         """Measures the bound under each number of steps, with every variance that the model supports."""
         counts = step_counts(steps)
         with shared.sessions.run(request, "bounds") as run:
-            yield {status: LOADING}
-            shared.engine.model(model)
+            yield from loading(shared, status, run, model)
             run.clock.start()
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
             wanted = BoundsRequest(model=model, picture=x_0, steps=tuple(counts), seed=seed)

@@ -27,7 +27,8 @@ from ddpm_app.ui.controls import (
     run_buttons,
 )
 from ddpm_app.ui.files import picture_file
-from ddpm_app.ui.results import LOADING, Update, crisp, status_line
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""The bound is a code: send $x_T$, then ever cleaner $x_t$, each at the price of its KL, and from
@@ -76,8 +77,7 @@ def build(shared: Shared) -> gr.Image:
     ) -> Iterator[Update]:
         """Sends the picture as algorithm 3 does; what the receiver sees, its rate and distortion grow."""
         with shared.sessions.run(request, "compression") as run:
-            yield {status: LOADING}
-            shared.engine.model(model)
+            yield from loading(shared, status, run, model)
             run.clock.start()
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
             wanted = requested(CompressionRequest, locals(), picture=x_0)

@@ -11,7 +11,8 @@ import torch
 from ddpm_app.engine import SampleRequest
 from ddpm_app.ui.controls import SEEDS_ALIKE, VARIANCES, Shared, explain, run_buttons
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
-from ddpm_app.ui.results import LOADING, Results, Update, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""Each column starts from one $x_T$. DDIM with $\eta = 0$ follows the same path in few steps or in
@@ -43,8 +44,7 @@ def build(shared: Shared) -> Results:
             blocks["DDPM"] = replace(ddim, sampler="ddpm", variance_type=beside)
         grid = StepGrid(blocks, step_counts(steps))
         with shared.sessions.run(request, "consistency") as run:
-            yield {shown.status: LOADING}
-            loaded = shared.engine.model(model)
+            loaded = yield from loading(shared, shown.status, run, model)
             run.clock.start()
             images = yield from grid.drawn(shared, shown, run)
         done = run.clock.finished(f"{len(grid.captions)} pictures", f"computed by {loaded.backend}")

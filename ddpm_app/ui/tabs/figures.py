@@ -10,8 +10,9 @@ from ddpm_app.errors import one_of
 from ddpm_app.pictures import save_png
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, own_or_given, run_buttons
 from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.loading import loading
 from ddpm_app.ui.paper import FIGURES, Setting
-from ddpm_app.ui.results import LOADING, Update, crisp, status_line
+from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 from ddpm_app.ui.slides import slide
 
@@ -32,8 +33,7 @@ def build(shared: Shared) -> None:
         one_of("name", name, FIGURES)
         wanted = FIGURES[name]
         with shared.sessions.run(request, "figure") as run:
-            yield {status: LOADING}
-            loaded = shared.engine.model(model)
+            loaded = yield from loading(shared, status, run, model)
             run.clock.start()
             steps = min(reverse_steps or len(loaded.diffusion), len(loaded.diffusion))
             files = begun_from(shared, model, wanted.num_pictures)

@@ -27,7 +27,8 @@ from ddpm_app.ui.controls import (
 )
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.levels import tell_noise_level
-from ddpm_app.ui.results import LOADING, Results, Update, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import spoken
 
 ABOUT = r"""Both pictures are noised to the same $t$, mixed there and denoised: the more noise, the freer the
@@ -70,8 +71,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         """Walks from one picture to another; an empty one is drawn by the model itself."""
         plain = requested(SampleRequest, locals())
         with shared.sessions.run(request, "interpolate") as run:
-            yield {shown.status: LOADING}
-            loaded = shared.engine.model(model, precision)
+            loaded = yield from loading(shared, shown.status, run, model, precision)
             run.clock.start()
             ends = None
             rows: dict[str, SampleRequest]  # by what their captions begin with

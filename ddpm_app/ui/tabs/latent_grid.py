@@ -11,7 +11,8 @@ from ddpm_app.engine import SlerpGridRequest, visits
 from ddpm_app.engine.ddim import MAX_EDGE
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, run_buttons, spans_chain
-from ddpm_app.ui.results import LOADING, Results, Update, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""The corners are four seeds; every place between them has an $x_T$ of its own on the sphere that
@@ -31,8 +32,7 @@ def build(shared: Shared) -> Results:
         """Draws the square between seed, seed + 1, seed + 2 and seed + 3 by deterministic DDIM."""
         wanted = SlerpGridRequest(model=model, edge=edge, num_inference_steps=num_inference_steps, seed=seed)
         with shared.sessions.run(request, "latent_grid") as run:
-            yield {shown.status: LOADING}
-            loaded = shared.engine.model(model)
+            loaded = yield from loading(shared, shown.status, run, model)
             run.clock.start()
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):

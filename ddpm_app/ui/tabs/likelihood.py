@@ -26,7 +26,8 @@ from ddpm_app.ui.controls import (
     run_buttons,
 )
 from ddpm_app.ui.files import picture_file
-from ddpm_app.ui.results import LOADING, Update, crisp, status_line
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""How many bits would this picture cost if the model had to send it? The bound adds up what each
@@ -50,8 +51,7 @@ def build(shared: Shared) -> gr.Image:
     ) -> Iterator[Update]:
         """Measures the bound's terms one by one; the table and the curve grow while it works."""
         with shared.sessions.run(request, "likelihood") as run:
-            yield {status: LOADING}
-            shared.engine.model(model)
+            yield from loading(shared, status, run, model)
             run.clock.start()
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
             wanted = requested(LikelihoodRequest, locals(), picture=x_0)

@@ -16,7 +16,8 @@ from ddpm_app.engine import Frame, SampleRequest, visits
 from ddpm_app.pictures import save_animation, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import new_folder, picture_file
-from ddpm_app.ui.results import LOADING, Results, Update, crisp, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, crisp, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""At every step the network already guesses the finished picture, $\hat x_0$. Large shapes appear
@@ -100,8 +101,7 @@ def build(shared: Shared) -> Results:
         wanted = requested(SampleRequest, locals())
         stored = []
         with shared.sessions.run(request, "progressive") as run:
-            yield {shown.status: LOADING}
-            loaded = shared.engine.model(model, precision)
+            loaded = yield from loading(shared, shown.status, run, model, precision)
             run.clock.start()
             for frame in shared.engine.run(wanted, run.token):
                 if kept(frame):

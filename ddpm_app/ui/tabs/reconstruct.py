@@ -26,7 +26,8 @@ from ddpm_app.ui.controls import (
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.grids import step_counts, steps_control
-from ddpm_app.ui.results import LOADING, Update, crisp, status_line
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""Run upwards, DDIM turns a picture into the very noise $x_T$ that it can be drawn from; run down
@@ -59,8 +60,7 @@ def build(shared: Shared) -> gr.Image:
         whole_way, before = 2 * sum(counts), 0
         done: list[Frame] = []
         with shared.sessions.run(request, "reconstruct") as run:
-            yield {status: LOADING}
-            shared.engine.model(model)
+            yield from loading(shared, status, run, model)
             run.clock.start()
             files: list[str | None] = [picture] if picture else [None] * OWN_PICTURES
             pictures = own_or_given(shared, model, files, seed, run.token)

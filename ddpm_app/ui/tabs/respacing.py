@@ -12,7 +12,8 @@ from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.improved import variance_types
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, run_buttons
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
-from ddpm_app.ui.results import LOADING, Results, Update, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""A chain that visits few timesteps $\tau_i$ has large $\beta'$, and there the choice of the reverse
@@ -33,8 +34,7 @@ def build(shared: Shared) -> Results:
         counts = step_counts(steps)
         plain = SampleRequest(model=model, sampler="ddpm", num_images=num_images, seed=seed)
         with shared.sessions.run(request, "respacing") as run:
-            yield {shown.status: LOADING}
-            kinds = variance_types(shared.engine.model(model))
+            kinds = variance_types((yield from loading(shared, shown.status, run, model)))
             run.clock.start()
             blocks = {TITLES[kind]: replace(plain, variance_type=kind) for kind in kinds}
             grid = StepGrid(blocks, counts)

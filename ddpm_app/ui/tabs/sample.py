@@ -11,7 +11,8 @@ from ddpm_app.engine import SampleRequest, visits
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
-from ddpm_app.ui.results import LOADING, Results, Update, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""Every picture starts as pure noise, and each reverse step takes a little of it away
@@ -42,8 +43,7 @@ def build(shared: Shared) -> Results:
         """Draws images from noise; the last update has them all with their recipes."""
         wanted = requested(SampleRequest, locals())
         with shared.sessions.run(request, "sample") as run:
-            yield {shown.status: LOADING}
-            loaded = shared.engine.model(model, precision)
+            loaded = yield from loading(shared, shown.status, run, model, precision)
             run.clock.start()
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):

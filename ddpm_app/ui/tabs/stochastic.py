@@ -23,7 +23,8 @@ from ddpm_app.ui.controls import (
 )
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.levels import tell_noise_level
-from ddpm_app.ui.results import LOADING, Results, Update, crisp, results
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Results, Update, crisp, results
 from ddpm_app.ui.sessions import spoken
 
 ABOUT = r"""Stop the chain at one $x_t$ and let it finish many times from there with fresh noise: what all
@@ -55,8 +56,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
     ) -> Iterator[Update]:
         """Draws many x_0 from one x_t, and shows where they differ."""
         with shared.sessions.run(request, "stochastic") as run:
-            yield {shown.status: LOADING}
-            loaded = shared.engine.model(model, precision)
+            loaded = yield from loading(shared, shown.status, run, model, precision)
             run.clock.start()
             given = None if picture is None else read_picture(picture, loaded.image_shape)
             wanted = requested(StochasticRequest, locals(), picture=given)

@@ -22,7 +22,8 @@ from ddpm_app.ui.controls import (
     picture_input,
     run_buttons,
 )
-from ddpm_app.ui.results import LOADING, Update, status_line
+from ddpm_app.ui.loading import loading
+from ddpm_app.ui.results import Update, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""At every step the network chooses for each pixel how much noise to add: between $\tilde\beta_t$,
@@ -43,8 +44,7 @@ def build(shared: Shared) -> None:
     ) -> Iterator[Update]:
         """Measures v over t on noised pictures; a model without v shows its two bounds alone."""
         with shared.sessions.run(request, "variances") as run:
-            yield {status: LOADING}
-            diffusion = shared.engine.model(model).diffusion
+            diffusion = (yield from loading(shared, status, run, model)).diffusion
             run.clock.start()
             fixed: Update = {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0))}
             if diffusion.variance_type != "learned_range":

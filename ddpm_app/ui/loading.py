@@ -1,0 +1,73 @@
+"""What a visitor sees while a model comes: how much of its download is here."""
+
+__all__ = ["describing", "loading"]
+
+from collections.abc import Callable, Generator, Iterator
+
+import gradio as gr
+
+from ddpm_app.errors import UserError
+from ddpm_app.models import Model
+from ddpm_app.ui.controls import Shared
+from ddpm_app.ui.results import LOADING, Update
+from ddpm_app.ui.sessions import Run, bar, spoken
+
+
+def loading(
+    shared: Shared, status: gr.HTML, run: Run, model: str, precision: str = "exact"
+) -> Generator[Update, None, Model]:
+    """The loaded model, after updates of the status line; a Stop ends the waiting, the download goes on."""
+    yield {status: LOADING}
+    for here, size in shared.engine.loading(model, precision):
+        run.token.check()
+        if size:
+            yield {status: bar(fetched(here, size), here / size)}
+    return shared.engine.model(model, precision)
+
+
+def fetched(here: int, size: int) -> str:
+    """How much of a download is here, in words."""
+    return f"Fetching the model from the Hub: {here / 1e6:,.1f} of {size / 1e6:,.1f} MB"
+
+
+def describing(shared: Shared) -> Callable:
+    """A handler that loads the chosen model, says what it is and fits the sliders to its chain.
+
+    It falls silent where its visitor has chosen anew.
+    """
+    newest: dict[str | None, object] = {}
+
+    @spoken
+    def describe(name: str, request: gr.Request) -> Iterator[list]:
+        rest, visitor, mine = [gr.skip()] * len(shared.timestep_sliders), request.session_hash, object()
+        newest[visitor] = mine
+        try:
+            for here, size in shared.engine.loading(name):
+                if newest[visitor] is not mine:
+                    return
+                if size:
+                    yield [bar(fetched(here, size), here / size), *rest]
+            model = shared.engine.model(name)
+            sliders = [gr.update(maximum=len(model.diffusion))] * len(rest)
+            yield [facts(model), *sliders] if newest[visitor] is mine else [gr.skip(), *rest]
+        except UserError as error:
+            yield [f"**This model cannot be used:** {error}", *rest]
+        finally:
+            if newest.get(visitor) is mine:
+                del newest[visitor]
+
+    return describe
+
+
+def facts(model: Model) -> str:
+    """What the model is, and the notes on how its configuration was understood, in Markdown."""
+    channels, height, width = model.image_shape
+    parts = [
+        f"{height} × {width} {'gray' if channels == 1 else 'RGB'}",
+        f"{model.num_parameters / 1e6:.1f}M parameters" if model.num_parameters else "no parameters",
+        f"T = {len(model.diffusion)}",
+        f"predicts {model.diffusion.prediction_type}",
+        f"variance {model.diffusion.variance_type}",
+        model.backend,
+    ]
+    return "\n\n".join([" · ".join(parts), *(f"*{note}*" for note in model.notes)])

@@ -1,0 +1,158 @@
+"""How models come into memory, and which of them stay."""
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.engine.shelf import Shelf, memory_of
+from ddpm_app.models import load_model
+from tests.doubles import refusal
+from tests.engine.conftest import wait_until
+
+REPOSITORY = "owner/repo"
+
+
+@pytest.fixture
+def three_models(tiny_pipeline, tmp_path):
+    """An engine with models a, b and c, and room for two of them."""
+    for name in "abc":
+        shutil.copytree(tiny_pipeline, tmp_path / name)
+    engine = Engine("cpu", tmp_path)
+    engine.workers[0].shelf.room = 2 * load_model(tiny_pipeline, "cpu").num_bytes
+    return engine
+
+
+def begun(engine, model):
+    run = engine.run(SampleRequest(model=model, num_images=1, num_inference_steps=3))
+    next(run)
+    return run
+
+
+def test_a_model_at_work_stays_and_an_idle_one_used_later_leaves(three_models):
+    a = three_models.model("a")
+    run = begun(three_models, "a")
+    b = three_models.model("b")
+    three_models.model("c")
+    assert three_models.model("a") is a
+    assert three_models.model("b") is not b
+    run.close()
+
+
+def test_a_model_that_has_no_room_beside_those_at_work_is_refused_until_they_end(three_models):
+    runs = [begun(three_models, name) for name in "ab"]
+    sentence = refusal(lambda: three_models.model("c"))
+    assert "a, b" in sentence
+    assert "wait" in sentence
+    assert len(list(runs[0])) == 2  # and they go on
+    assert three_models.model("c").name == "c"
+    runs[1].close()
+
+
+def test_a_model_larger_than_the_bound_is_taken_alone(three_models):
+    three_models.workers[0].shelf.room = 1
+    a = three_models.model("a")
+    assert three_models.model("a") is a
+    b = three_models.model("b")
+    assert three_models.model("a") is not a
+    assert three_models.model("b") is not b
+
+
+def test_a_model_counts_as_often_as_what_computes_it_holds_its_weights(tiny_pipeline, monkeypatch):
+    plain = load_model(tiny_pipeline, "cpu")
+    assert plain.num_bytes == 4 * plain.num_parameters
+    monkeypatch.delenv("DDPM_APP_RUNTIME")
+    assert load_model(tiny_pipeline, "cpu").num_bytes == 9 * plain.num_bytes
+
+
+def test_many_who_borrow_more_than_fits_all_get_theirs_or_a_sentence(three_models):
+    def sample(name):
+        try:
+            return len(list(three_models.run(SampleRequest(model=name, num_images=1, num_inference_steps=2))))
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(sample, "abcabcabc", timeout=120))
+    assert all(each == 2 or "does not fit" in each for each in told)
+    assert 2 in told
+    shelf = three_models.workers[0].shelf
+    assert not any(kept.users for kept in shelf._kept.values())
+    assert shelf._taken <= shelf.room
+
+
+def test_who_waits_is_told_how_much_of_the_download_is_here(hub, tiny_copy, tmp_path):
+    hub.add(REPOSITORY, tiny_copy)
+    size = (tiny_copy / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+    hub.faulty = "safetensors"
+    hub.held.clear()
+    engine = Engine("cpu", tmp_path / "none")
+    seen = []
+    for here, total in engine.loading(REPOSITORY):
+        seen.append((here, total))
+        if here:
+            hub.held.set()
+    assert 0 < seen[-1][0] < size
+    assert seen[-1][1] == size
+    assert engine.model(REPOSITORY).image_shape == (3, 8, 8)
+    assert not list(engine.loading(REPOSITORY))
+    assert sum("/revision/" in line for line in hub.log) == 1
+
+
+def test_a_load_that_fails_ends_the_waiting_and_is_told_to_who_asks(tmp_path):
+    engine = Engine("cpu", tmp_path)
+    list(engine.loading("no-such-model"))
+    assert "no model" in refusal(lambda: engine.model("no-such-model"))
+
+
+def test_a_bug_in_loading_reaches_who_asks(engine, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ddpm_app.engine.engine.load_model", broken)
+    with pytest.raises(ZeroDivisionError):
+        engine.model("tiny-8")
+
+
+def test_a_download_ends_with_the_program(monkeypatch):
+    shelf, begun, over = Shelf(100), threading.Event(), threading.Event()
+
+    def endless(report):
+        begun.set()
+        while not over.wait(0.001):
+            report(1, 2)
+
+    loading = shelf.ask(("a", "exact"), 0, endless)
+    assert begun.wait(60)
+    monkeypatch.setattr("threading.main_thread", lambda: SimpleNamespace(is_alive=lambda: False))
+    try:
+        assert isinstance(loading.model.exception(60), InterruptedError)
+    finally:
+        over.set()
+
+
+def test_a_fork_finds_the_models_and_neither_locks_nor_loads_under_way(engine):
+    kept = engine.model("tiny-8")
+    shelf = engine.workers[0].shelf
+    never = threading.Event()
+    shelf.ask(("slow", "exact"), 0, lambda report: never.wait(60) and kept)
+    shelf._lock.acquire()
+    before = shelf._lock
+    shelf.renew()
+    before.release()
+    assert engine.model("tiny-8") is kept
+    assert shelf.ask(("slow", "exact"), 0, lambda report: kept).model.result(60) is kept
+    never.set()
+    wait_until(lambda: not any(thread.name == "load" for thread in threading.enumerate()))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("4096\n", 4096), ("max\n", 10**10), ("9" * 19, 10**10)])
+def test_the_memory_of_a_container_is_that_of_its_limit(monkeypatch, tmp_path, limit, expected):
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=10**10))
+    monkeypatch.setattr("ddpm_app.engine.shelf.LIMITS", [str(tmp_path / "memory.max"), "/no/such/file"])
+    assert memory_of(torch.device("cpu")) == expected
