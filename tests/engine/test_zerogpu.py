@@ -18,8 +18,8 @@ from ddpm_app.engine import (
     LikelihoodRequest,
     SampleRequest,
     StochasticRequest,
+    zerogpu,
 )
-from ddpm_app.engine import zerogpu
 from ddpm_app.engine.improved import BoundsRequest
 from tests.doubles import refusal
 
