@@ -7,7 +7,14 @@ network is told. All tables are float64 and combine in float64; `gather` casts o
 Source: Ho, Jain and Abbeel (2020), whose equations are cited by number; others by name.
 """
 
-__all__ = ["GaussianDiffusion", "PredictionType", "Spacing", "VarianceType", "spaced_timesteps"]
+__all__ = [
+    "GaussianDiffusion",
+    "PredictionType",
+    "Spacing",
+    "VarianceType",
+    "hand_over",
+    "spaced_timesteps",
+]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +70,13 @@ def spaced_timesteps(
     if spacing == "linspace" and S > 1:
         return [round(i * (T - 1) / (S - 1)) for i in range(S)]
     return [round((i + 1) * T / S) - 1 for i in range(S)]
+
+
+def hand_over(values: Tensor, device: torch.device | str) -> Tensor:
+    """The values on that device; a CUDA device gets them in its turn, and nobody waits for its work."""
+    if values.device.type == "cpu" and torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 class GaussianDiffusion:
@@ -134,7 +148,7 @@ class GaussianDiffusion:
     @staticmethod
     def gather(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """table[t] as (B, 1, 1, 1) in the dtype and on the device of `like`."""
-        values = table[t.to(table.device)].to(like.device, like.dtype)
+        values = hand_over(table[t.to(table.device)].to(like.dtype), like.device)
         return values.view(-1, *[1] * (like.ndim - 1))
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ddpm_app.core.diffusion import GaussianDiffusion, ReverseGaussian
+from ddpm_app.core.diffusion import GaussianDiffusion, ReverseGaussian, hand_over
 from ddpm_app.core.langevin import langevin
 
 Denoiser = Callable[
@@ -103,7 +103,8 @@ def reverse(
     sources = generators(seeds)
 
     def draw() -> Tensor:
-        return torch.stack([torch.randn(tuple(shape), generator=source) for source in sources]).to(device)
+        drawn = torch.stack([torch.randn(tuple(shape), generator=source) for source in sources])
+        return hand_over(drawn, device)
 
     for _ in range(skipped):
         draw()

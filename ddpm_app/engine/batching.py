@@ -9,7 +9,7 @@ __all__ = ["Batcher", "fair_shares"]
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,6 +68,7 @@ class Batcher:
         self._computing = False
         self._patience = Patience(patience)
         self._stalled: WeakSet[Denoiser] = WeakSet()  # still at a pass that nobody waits for
+        self._end: Callable[[], object] | None = None  # waits for the pass under way
         self._lowered: WeakKeyDictionary[Denoiser, int] = WeakKeyDictionary()  # images a pass that fit
 
     def compute(self, denoiser: Denoiser, token: CancelToken, x_t: Tensor, t: Tensor) -> Tensor:
@@ -92,13 +93,22 @@ class Batcher:
         return torch.cat(call.parts)
 
     def _lead(self) -> None:
-        """Computes the next pass, for whomever it is."""
+        """Computes the next pass, for whomever it is, once the device has done the last one.
+
+        It is not waited for where it was started: meanwhile its runs prepare their next step, draw their
+        noise and gather here.
+        """
+        if end := self._end:
+            self._end = None
+            with self._unlocked():
+                end()
         if not (batch := self._next_pass()):  # all were cancelled this moment
             return
         try:
             with self._unlocked():
                 parts = self._patience.call(partial(forward, batch))
-                sound = [bool(part.isfinite().all()) for part in parts]
+                self._end = end_of_pass(parts[0].device)
+                sound = [is_sound(part) for part in parts]
         except Exception as error:
             self._failed(batch, error)
         else:
@@ -174,10 +184,22 @@ def forward(batch: dict[Call, int]) -> list[Tensor]:
     with torch.inference_mode():
         x_t = torch.cat([call.x_t[some] for call, some in pieces])
         t = torch.cat([call.t[some] for call, some in pieces])
-        output = denoiser(x_t, t)
-        if output.device.type != "cpu":  # calls gather here, and not unmerged in the device's own queue
-            torch.accelerator.synchronize(output.device)
-        return list(output.split(list(batch.values())))
+        return list(denoiser(x_t, t).split(list(batch.values())))
+
+
+def is_sound(output: Tensor) -> bool:
+    """Whether these are numbers; taken for granted on a device that one would have to wait for."""
+    return output.device.type != "cpu" or bool(output.isfinite().all())
+
+
+def end_of_pass(device: torch.device) -> Callable[[], object] | None:
+    """What waits until the device has done all that it was given so far; None where it has."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.current_stream().record_event().synchronize
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return None
 
 
 def is_out_of_memory(error: Exception) -> bool:

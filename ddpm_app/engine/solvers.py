@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddpm_app.core.diffusion import GaussianDiffusion, ReverseGaussian
 from ddpm_app.core.samplers import SAMPLERS, Draw, Rule
+from ddpm_app.models.light import import_diffusers
 
 MULTISTEP = "DPMSolverMultistepScheduler"
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' class and its settings
@@ -28,10 +29,8 @@ LARGEST_SIGMA = 1e6  # in place of the infinite one of a chain with zero termina
 
 def solver(name: str, chain: GaussianDiffusion) -> Rule:
     """The solver of that name at the first step of this chain, visiting its timesteps and no others."""
-    import diffusers
-
     kind, settings = SOLVERS[name]
-    scheduler = getattr(diffusers, kind)(len(chain.trained), prediction_type="sample", **settings)
+    scheduler = getattr(import_diffusers(), kind)(len(chain.trained), prediction_type="sample", **settings)
     sigmas = ((1 - chain.alphas_cumprod) / chain.alphas_cumprod).sqrt().clamp(max=LARGEST_SIGMA)
     # what set_timesteps would set, from our timesteps and float64 tables
     scheduler.num_inference_steps, scheduler.timesteps = len(chain), chain.timesteps.flip(0)

@@ -103,6 +103,8 @@ def measured(work: Work, device: str, bare: bool) -> tuple[float, float, int]:
     with peak_memory(model.device) as memory:
         started = time.perf_counter()
         network() if bare else run()
+        if model.device.type != "cpu":
+            torch.accelerator.synchronize(model.device)
         seconds = time.perf_counter() - started
     return seconds, memory[0], model.num_parameters
 

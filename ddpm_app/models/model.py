@@ -13,8 +13,10 @@ from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.samplers import Denoiser
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models.compiled import CompiledDenoiser
+from ddpm_app.models.graphs import CudaRecorder, GraphedDenoiser
 
 Precision = Literal["exact", "fast"]
+Runtime = str | CompiledDenoiser | GraphedDenoiser
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Model:
     diffusion: GaussianDiffusion
     image_shape: tuple[int, int, int]
     device: torch.device
-    runtime: str | CompiledDenoiser
+    runtime: Runtime
     num_parameters: int
     notes: tuple[str, ...] = ()
     operations: Callable[[], int] = lambda: 0
@@ -79,32 +81,37 @@ def resolve_devices(device: str) -> list[torch.device]:
     return devices
 
 
-def network_denoiser(
-    network: nn.Module, device: torch.device, precision: str
-) -> tuple[Denoiser, str | CompiledDenoiser]:
+def network_denoiser(network: nn.Module, device: torch.device, precision: str) -> tuple[Denoiser, Runtime]:
     """The network as a denoiser on `device`, and what runs it: in words, or with words for each moment.
 
-    exact computes in float32; fast in bfloat16 where the device computes in it, else in float32 too.
+    exact computes in float32; fast in half precision where the device computes in it, else in float32 too.
     """
     one_of("precision", precision, ["exact", "fast"])
-    half = precision == "fast" and _computes_in_bfloat16(device)
+    dtype = half_format(device) if precision == "fast" else torch.float32
     if device.type == "cuda":  # TF32 would leave 10 bits of the mantissa
         torch.backends.cudnn.allow_tf32 = False
     network = network.to(device).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its stub
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return network(x_t.to(memory_format=torch.channels_last), t, return_dict=False)[0].float()
 
-    number_format = "bfloat16" if half else "float32"
+    number_format = str(dtype).removeprefix("torch.")
     if device.type == "cpu":
         compiled = CompiledDenoiser(network, denoiser, number_format)
         return compiled, compiled
-    return denoiser, f"torch {number_format} on {device.type}"
-
-
-def _computes_in_bfloat16(device: torch.device) -> bool:
+    name = f"torch {number_format} on {device.type}"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        graphed = GraphedDenoiser(denoiser, name, CudaRecorder(device))
+        return graphed, graphed
+    return denoiser, name
+
+
+def half_format(device: torch.device) -> torch.dtype:
+    """The number format of 16 bits in which the device computes faster than in float32, which it is else."""
+    if device.type == "cpu":
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16

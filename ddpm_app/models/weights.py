@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_app.errors import UserError
+from ddpm_app.models.light import import_diffusers
 
 # patterns, the first that matches wins; the second is one network in several files
 WEIGHTS = (
@@ -75,11 +76,10 @@ def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor])
 
     It takes no memory before the weights are known to fit, and has computed once when it is returned.
     """
-    from diffusers import UNet2DModel
-
+    unet = import_diffusers().UNet2DModel  # outside the block below: importing makes tensors too
     try:
         with torch.device("meta"):
-            network = UNet2DModel.from_config(config)
+            network = unet.from_config(config)
     except UNBUILDABLE as error:
         raise UserError(
             f"no network can be built from the config.json of {name} ({reason(error)})"

@@ -56,6 +56,8 @@ def build_app(
     training = training and not public
     kept = PUBLIC_CACHE_SECONDS if public else CACHE_SECONDS
     with Page(title="The interactive DDPM paper", analytics_enabled=False, delete_cache=kept) as demo:
+        # while the page is empty, since it builds a server for what is there
+        demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
         gr.Markdown(HEADER, elem_classes="header")
         if public:
             gr.Markdown(NOTICE, elem_classes="header")
@@ -138,7 +140,6 @@ def build_app(
         for event in (chosen.focus, demo.load):
             event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
         demo.unload(shared.sessions.leave)
-    demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
     if public:
         guard(demo, shared)
     return demo

@@ -5,6 +5,7 @@ __all__ = ["ONE_AT_A_TIME", "Clock", "Run", "Sessions", "bar", "spoken"]
 import functools
 import inspect
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,17 +17,18 @@ import gradio as gr
 from ddpm_app.engine import Cancelled, CancelToken
 from ddpm_app.errors import UserError
 
-PREVIEW_SECONDS = 0.25
+PREVIEW_SECONDS = 0.25  # times the runs under way, so that all previews together cost no more than one run's
 ONE_AT_A_TIME = "you have a run under way or waiting; let it end, or press its Stop, before the next one"
 logger = logging.getLogger(__name__)
 
 
 class Clock:
-    """Decides when a preview is due and says how far a run is."""
+    """Decides when a preview is due and says how far a run is; `sharing` tells how many runs there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, sharing: Callable[[], int] = lambda: 1) -> None:
+        self._sharing = sharing
         self._started = time.perf_counter()
-        self._shown = 0.0
+        self._shown = -math.inf
         self._step: float = 0
         self._num_steps: float = 0
 
@@ -38,7 +40,7 @@ class Clock:
         """Whether to show this step: by time, not by steps, and always the last."""
         self._step, self._num_steps = step, num_steps
         now = time.perf_counter()
-        if step < num_steps and now - self._shown < PREVIEW_SECONDS:
+        if step < num_steps and now - self._shown < PREVIEW_SECONDS * self._sharing():
             return False
         self._shown = now
         return True
@@ -88,7 +90,7 @@ class Sessions:
     @contextmanager
     def run(self, request: gr.Request, tab: str) -> Iterator[Run]:
         """A run in this visitor's tab, which can be stopped within the block."""
-        run = Run(_visitor(request), tab)
+        run = Run(_visitor(request), tab, clock=Clock(lambda: len(self._runs)))
         with self._lock:
             if self._alone and self._goes(run.visitor):
                 raise UserError(ONE_AT_A_TIME)

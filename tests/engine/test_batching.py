@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from ddpm_app.engine import Cancelled, CancelToken
+from ddpm_app.engine import Cancelled, CancelToken, batching
 from ddpm_app.engine.batching import Batcher, fair_shares
 from tests.doubles import refusal, tiny_network
 from tests.engine.conftest import wait_until
@@ -350,3 +350,38 @@ def test_a_real_network_gives_each_image_the_same_whoever_shares_its_pass(visito
     for call, answer in zip(calls, answers, strict=True):
         with torch.inference_mode():
             torch.testing.assert_close(got(answer), denoiser(*call), rtol=0, atol=1e-5)
+
+
+# a device that computes behind its callers
+
+
+@pytest.fixture
+def behind(monkeypatch):
+    """A device whose passes end when told: `behind.set()`."""
+    done = threading.Event()
+    monkeypatch.setattr(batching, "end_of_pass", lambda device: lambda: done.wait(60))
+    yield done
+    done.set()
+
+
+def test_a_call_returns_before_the_device_is_done_and_the_next_pass_waits_for_it(visitors, behind):
+    network = Network()
+    assert torch.equal(got(visitors.ask(network, [1])), right([1]))  # the device is still at it
+    answers = [visitors.ask(network, [k]) for k in (2, 3)]
+    wait_until(lambda: visitors.waiting == 2)
+    assert network.passes == [[1]]
+    behind.set()
+    assert [got(answer).tolist() for answer in answers] == [right([k]).tolist() for k in (2, 3)]
+    assert sorted(network.passes[1]) == [2, 3]  # gathered meanwhile
+
+
+def test_a_call_stopped_while_the_device_is_busy_gives_it_nothing_more(visitors, behind):
+    network, token = Network(), CancelToken()
+    got(visitors.ask(network, [1]))
+    stopped = visitors.ask(network, [2], token)
+    wait_until(lambda: visitors.waiting == 1)
+    token.cancel()
+    behind.set()
+    with pytest.raises(Cancelled):
+        got(stopped)
+    assert network.passes == [[1]]

@@ -1,5 +1,7 @@
 """Tokens, the status line and what a visitor is told."""
 
+from contextlib import ExitStack
+
 import gradio as gr
 import pytest
 
@@ -92,3 +94,17 @@ def test_previews_are_due_by_time_and_always_at_the_end():
     assert shown[-1] == 1000
     assert len(shown) < 20
     assert "step 1000 of 1000" in clock.line()
+
+
+@pytest.mark.parametrize("runs", [1, 8])
+def test_all_runs_together_show_as_many_previews_as_one_alone(monkeypatch, runs):
+    now = 0.0
+    monkeypatch.setattr("ddpm_app.ui.sessions.time.perf_counter", lambda: now)
+    sessions, shown = Sessions(), []
+    with ExitStack() as under_way:
+        clocks = [under_way.enter_context(sessions.run(visitor(str(k)), "sample")).clock for k in range(runs)]
+        for step in range(1, 1001):
+            now = step / 100
+            shown += [step for clock in clocks if clock.due(step, 1001)]
+    assert shown[:runs] == [1] * runs  # everybody sees a first one at once
+    assert 30 < len(shown) <= 40  # four a second

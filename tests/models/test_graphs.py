@@ -1,0 +1,213 @@
+import threading
+
+import pytest
+import torch
+
+from ddpm_app.core.samplers import SAMPLERS
+from ddpm_app.engine import Cancelled, CancelToken, Engine, SampleRequest
+from ddpm_app.models import graphs, load_model
+from ddpm_app.models.graphs import GraphedDenoiser, Recording, filled_up
+from ddpm_app.models.model import half_format, network_denoiser
+from tests.doubles import tiny_network
+
+NAME = "torch float32 on cuda"
+
+
+class Recorder:
+    """Records as CUDA does, on the CPU: what is replayed reads and writes the same tensors each time."""
+
+    def __init__(self, refuse_from=2**30):
+        self.sizes, self.replays, self.refuse_from = [], [], refuse_from
+
+    def __call__(self, plain, x_t, t):
+        if len(x_t) >= self.refuse_from:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore about it")
+        self.sizes.append(len(x_t))
+        output = torch.full_like(x_t, torch.nan)
+
+        def replay():
+            self.replays.append(len(x_t))
+            output.copy_(plain(x_t, t))
+
+        return Recording(x_t, t, output, replay)
+
+
+@pytest.fixture(autouse=True)
+def wanted(monkeypatch):
+    monkeypatch.delenv("DDPM_APP_RUNTIME")
+
+
+def plain(x_t, t):
+    return x_t * 2 + t.view(-1, 1, 1, 1)
+
+
+def batch(num_images, seed=0, size=4):
+    x_t = torch.randn(num_images, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    return x_t, torch.arange(num_images) * 37
+
+
+def test_batches_are_filled_up_by_a_third_of_the_result_at_most():
+    assert [filled_up(n) for n in (1, 2, 3, 4, 5, 6, 7, 9, 13, 16, 17, 25)] == [
+        *(1, 2, 3, 4, 6, 6, 8, 12, 16, 16, 24, 32)
+    ]
+    assert all(n <= filled_up(n) and 3 * (filled_up(n) - n) <= filled_up(n) for n in range(1, 2000))
+
+
+def test_a_recording_serves_every_batch_that_it_can_hold_and_nothing_of_the_last_one_stays():
+    record = Recorder()
+    denoiser = GraphedDenoiser(plain, NAME, record)
+    kept = [(batch(n, seed), denoiser(*batch(n, seed))) for seed, n in enumerate((6, 5, 6, 1, 5))]
+    for given, output in kept:  # read after all replays: no output is a view of the recording's
+        assert torch.equal(output, plain(*given))
+    assert record.sizes == [6, 1]
+    assert record.replays == [6, 6, 6, 1, 6]
+    assert str(denoiser) == f"{NAME}, CUDA graphs"
+
+
+def test_pictures_of_another_size_get_a_recording_of_their_own():
+    record = Recorder()
+    denoiser = GraphedDenoiser(plain, NAME, record)
+    for size in (4, 8, 4):
+        assert torch.equal(denoiser(*batch(2, size=size)), plain(*batch(2, size=size)))
+    assert record.sizes == [2, 2]
+
+
+def test_a_large_batch_is_not_recorded(monkeypatch):
+    monkeypatch.setattr(graphs, "MOST_PIXELS", 4 * 16)
+    record = Recorder()
+    denoiser = GraphedDenoiser(plain, NAME, record)
+    assert torch.equal(denoiser(*batch(5)), plain(*batch(5)))
+    assert record.sizes == []
+    denoiser(*batch(4))
+    assert record.sizes == [4]
+
+
+def test_what_cannot_be_recorded_torch_computes_from_then_on_and_says_so():
+    record = Recorder(refuse_from=3)
+    denoiser = GraphedDenoiser(plain, NAME, record)
+    for n in (2, 3, 2):
+        assert torch.equal(denoiser(*batch(n)), plain(*batch(n)))
+    assert record.replays == [2]
+    assert str(denoiser) == (
+        f"{NAME} (CUDA graphs refused: operation not permitted when stream is capturing)"
+    )
+
+
+def test_a_user_may_leave_all_to_torch(monkeypatch):
+    monkeypatch.setenv("DDPM_APP_RUNTIME", "torch")
+    record = Recorder()
+    denoiser = GraphedDenoiser(plain, NAME, record)
+    assert torch.equal(denoiser(*batch(2)), plain(*batch(2)))
+    assert record.sizes == []
+    assert str(denoiser) == NAME
+
+
+def test_many_callers_at_once_get_their_own_images():
+    network = tiny_network()
+    exact, _ = network_denoiser(network, torch.device("cpu"), "exact")
+    denoiser = GraphedDenoiser(exact._plain, NAME, Recorder())
+    batches = [batch(n, n, size=8) for n in range(1, 9)]
+    outputs = {}
+
+    def call(k):
+        outputs[k] = denoiser(*batches[k])
+
+    threads = [threading.Thread(target=call, args=(k,)) for k in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, given in enumerate(batches):
+        with torch.inference_mode():
+            torch.testing.assert_close(outputs[k], exact._plain(*given), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "expected"), [(True, torch.bfloat16), (False, torch.float16)], ids=["ampere", "turing"]
+)
+def test_a_gpu_computes_fast_in_the_16_bits_that_it_has(monkeypatch, bfloat16, expected):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: bfloat16)
+    assert half_format(torch.device("cuda")) == expected
+    assert half_format(torch.device("mps")) == torch.float16
+
+
+# on a real GPU
+
+gpu = pytest.mark.gpu
+RUN = {"model": "emoji-32", "sampler": "ddpm", "num_inference_steps": 50, "seed": 3}
+
+
+def finished(engine, **settings):
+    *_, last = engine.run(SampleRequest(**RUN | settings))
+    return last.images.int()
+
+
+@gpu
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "sde-dpmsolver++"])
+@pytest.mark.parametrize("num_images", [1, 5, 16])
+def test_exact_on_the_gpu_is_the_cpus_picture_to_one_level(sampler, num_images):
+    here, there = (
+        finished(Engine(device), sampler=sampler, num_images=num_images) for device in ("cuda:0", "cpu")
+    )
+    assert (here - there).abs().max() <= 1
+
+
+@gpu
+def test_fast_on_the_gpu_is_the_same_picture_to_the_eye():
+    engine = Engine("cuda:0")
+    exact, fast = (finished(engine, precision=precision) for precision in ("exact", "fast"))
+    assert (exact - fast).abs().float().mean() < 1.5
+    assert engine.model("emoji-32", "fast").backend.endswith("CUDA graphs")
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_a_replay_computes_what_torch_computes_there(precision):
+    model = load_model("emoji-32", "cuda:0", precision)
+    for n in (1, 5, 6, 16, 5):
+        x_t, t = (each.cuda() for each in batch(n, n, size=32))
+        with torch.inference_mode():
+            expected = model.denoiser._plain(x_t, t)
+        bound = (1e-4 if precision == "exact" else 0.05) * expected.abs().max().item()
+        torch.testing.assert_close(model.denoiser(x_t, t), expected, rtol=0, atol=bound)
+    assert model.backend.endswith("CUDA graphs")
+
+
+@gpu
+def test_runs_that_share_the_gpu_get_the_pictures_they_get_alone():
+    engine = Engine("cuda:0")
+    alone = [finished(engine, num_images=n, seed=n) for n in (1, 3, 8, 16)]
+    together = {}
+
+    def visit(n):
+        together[n] = finished(engine, num_images=n, seed=n)
+
+    threads = [threading.Thread(target=visit, args=(n,)) for n in (1, 3, 8, 16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n, images in zip((1, 3, 8, 16), alone, strict=True):
+        assert (together[n] - images).abs().max() <= 1
+
+
+@gpu
+def test_a_stop_ends_a_run_on_the_gpu_within_a_step():
+    engine, token = Engine("cuda:0"), CancelToken()
+    run = engine.run(SampleRequest(**RUN), token)
+    next(run)
+    token.cancel()
+    with pytest.raises(Cancelled):
+        next(run)
+    assert engine.active_runs == 0
+
+
+@gpu
+def test_every_gpu_draws_the_same_picture():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU alone")
+    first, *others = (
+        finished(Engine(f"cuda:{index}"), num_images=4) for index in range(torch.cuda.device_count())
+    )
+    for images in others:
+        assert (images - first).abs().max() <= 1
