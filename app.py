@@ -1,6 +1,7 @@
 """Starts the interactive DDPM paper: python app.py, then open the address it prints."""
 
 import argparse
+import importlib.util
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED, DEFAULT_MODEL
 from ddpm_app.ui import build_app, launch_options
+from ddpm_app.ui.public import limits_of, may_train
 
 
 def main() -> None:
@@ -18,21 +20,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__
     )
-    host, port = os.getenv("GRADIO_SERVER_NAME", "127.0.0.1"), int(os.getenv("GRADIO_SERVER_PORT", "7860"))
-    parser.add_argument("--host", default=host, help="the address to listen on; 0.0.0.0 for all")
-    parser.add_argument("--port", type=int, default=port, help="the port to listen on")
-    parser.add_argument("--share", action="store_true", help="also open a public link")
-    parser.add_argument(
-        "--auth", metavar="USER:PASSWORD", help="ask visitors for this; --host needs it for the Train tab"
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
-    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:0,cuda:1")
-    parser.add_argument("--checkpoints", type=Path, default=BUNDLED, help="the folder of named models")
+    add, env = parser.add_argument, os.getenv
+    add("--host", default=env("GRADIO_SERVER_NAME", "127.0.0.1"), help="to listen on; 0.0.0.0 for all")
+    add("--port", type=int, default=env("GRADIO_SERVER_PORT", "7860"), help="the port to listen on")
+    add("--share", action="store_true", help="also open a public link")
+    add("--public", action="store_true", help="hold visitors to limits, as --share and a Space do")
+    add("--auth", metavar="USER:PASSWORD", help="ask visitors for this; --host needs it for the Train tab")
+    add("--model", default=DEFAULT_MODEL, help="a name, a folder or owner/repo on the Hub")
+    add("--device", default="auto", help="auto, cpu, mps, cuda or cuda:0,cuda:1")
+    add("--checkpoints", type=Path, default=BUNDLED, help="the folder of named models")
+    add("--mcp", action="store_true", help="also serve every endpoint as a tool (MCP)")
     options = parser.parse_args()
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        parser.error("--mcp needs the package mcp: pip install 'mcp>=1.21,<2'")
     if options.auth and ":" not in options.auth:
         parser.error("--auth needs a name and a password as USER:PASSWORD")
     try:
-        engine = Engine(options.device, options.checkpoints)
+        engine = Engine(options.device, options.checkpoints, limits_of(options))
         demo = build_app(engine, options.model, training=may_train(options))
         threading.Thread(target=warm_up, args=(engine, options.model), daemon=True).start()
         demo.launch(
@@ -40,18 +44,13 @@ def main() -> None:
             server_port=options.port,
             share=options.share,
             auth=tuple(options.auth.split(":", 1)) if options.auth else None,
-            **launch_options(),
+            mcp_server=options.mcp,
+            **launch_options(public=engine.limits.public),
         )
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     except (OSError, OverflowError):
         parser.exit(2, f"error: {options.host}:{options.port} cannot be listened on; give another --port\n")
-
-
-def may_train(options: argparse.Namespace) -> bool:
-    """Whether the page may start training runs: never where anybody may open it."""
-    own = options.host in ("127.0.0.1", "localhost", "::1")
-    return not options.share and "SPACE_ID" not in os.environ and (own or bool(options.auth))
 
 
 def warm_up(engine: Engine, model: str) -> None:

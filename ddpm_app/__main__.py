@@ -1,4 +1,4 @@
-"""python -m ddpm_app sample | train | push | evaluate | bench | models: see --help of each."""
+"""python -m ddpm_app COMMAND: see --help for the commands, and --help of each."""
 
 import sys
 

@@ -3,17 +3,23 @@
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
+    "as_source",
     "columns_for",
+    "data_uri",
+    "decode_source",
     "fit",
     "heat_map",
     "read_picture",
     "read_recipe",
+    "read_source",
     "save_animation",
     "save_png",
     "sheet",
     "to_picture",
 ]
 
+import base64
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -32,6 +38,7 @@ MAX_PIXELS = 8_000_000
 MAX_JPEG_PIXELS = 25_000_000  # a photograph, which is decoded at a fraction of its size
 Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS  # Pillow itself refuses twice as many, before it decodes anything
 UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+SOURCE = "data:image/png;base64,"
 HEAT = ((13, 8, 40), (120, 28, 109), (237, 105, 37), (252, 255, 164))
 
 
@@ -121,10 +128,43 @@ def save_png(
 def read_recipe(file: str | Path) -> dict[str, Any]:
     """The recipe that save_png or save_animation wrote; UserError when the picture carries none."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=("PNG", "GIF")) as picture:
             return dict(json.loads(picture.info["comment" if picture.format == "GIF" else "recipe"]))
-    except (KeyError, TypeError, ValueError, OSError, SyntaxError, *UNREADABLE) as error:
+    except (KeyError, TypeError, ValueError, OSError, SyntaxError, RecursionError, *UNREADABLE) as error:
         raise UserError("the picture carries no recipe; give a PNG or GIF that this app made") from error
+
+
+def as_source(image: Tensor) -> str:
+    """A uint8 image (C, H, W) as words for a recipe, under `run`: what a run began from, to the last bit."""
+    return data_uri(to_picture(image))
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture as the address of itself, a PNG in base64."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return SOURCE + base64.b64encode(buffer.getvalue()).decode()
+
+
+def read_source(file: str | Path, name: str) -> Tensor:
+    """The picture `name`, uint8 (C, H, W), that the run behind `file` began from; UserError without one."""
+    run = read_recipe(file).get("run")
+    return decode_source(run.get(name) if isinstance(run, dict) else None)
+
+
+def decode_source(words: object) -> Tensor:
+    """The picture that as_source put into words; UserError when these say none."""
+    try:
+        if not isinstance(words, str) or not words.startswith(SOURCE):
+            raise ValueError
+        buffer = io.BytesIO(base64.b64decode(words.removeprefix(SOURCE), validate=True))
+        with Image.open(buffer, formats=("PNG",)) as picture:
+            if picture.width * picture.height > MAX_PIXELS or picture.mode not in ("L", "RGB"):
+                raise ValueError
+            pixels = torch.from_numpy(np.array(picture))
+    except Exception as error:  # a damaged file raises anything, from struct.error to TypeError
+        raise UserError("the recipe has no picture to begin from; give a PNG that this app made") from error
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
 def save_animation(

@@ -1,4 +1,4 @@
-"""The command line: python -m ddpm_app sample | train | push | deploy | evaluate | bench | models."""
+"""The command line: python -m ddpm_app COMMAND; COMMANDS lists them."""
 
 __all__ = ["main"]
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ddpm_app.commands import bench, convert, deploy, evaluate, models, push, sample, train
+from ddpm_app.commands import ablate, bench, convert, deploy, evaluate, models, push, sample, train
 from ddpm_app.errors import UserError
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "push": push,
     "deploy": deploy,
     "evaluate": evaluate,
+    "ablate": ablate,
     "bench": bench,
     "models": models,
     "models convert": convert,

@@ -11,6 +11,7 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation import compare_with_diffusers
 from ddpm_app.evaluation.growth import GROWTH, measure_growth
+from ddpm_app.evaluation.load import measure_load
 from ddpm_app.evaluation.server import measure_start, measure_visitors, serving
 from ddpm_app.evaluation.solvers import compare_solvers
 
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--visitors", type=int, nargs="+", default=[1, 2, 4, 8], help="at one moment")
     parser.add_argument("--data", help="pictures to hold the samples of each of the solvers against")
-    parser.add_argument("--rounds", type=int, default=3, help="timed rounds of each side, in turn")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="timed rounds of each side, in turn; sheets a visitor"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -115,6 +118,22 @@ def visitors(options: argparse.Namespace) -> Report:
     return lines, {"model": options.model, "rows": [asdict(report) for report in reports]}
 
 
+def load(options: argparse.Namespace) -> Report:
+    """Visitors of a public page who ask for several sheets each, one after another."""
+    alone, reports = Engine(options.device, Path(options.checkpoints)), []
+    settings = _sheet(options) | {"model": options.model}
+    for count in options.visitors:
+        with serving([*_server(options), "--public"]) as url:
+            reports.append(measure_load(url, count, options.rounds, settings, alone))
+    lines = [
+        f"{report.visitors:3d} visitors: {report.served} runs served, {report.refused} refused, "
+        f"{report.mixed_up} mixed up, in {report.seconds:.1f} s; the server's memory "
+        f"{report.memory_before:.0f} MB after a quarter of them, {report.memory_after:.0f} MB at the end"
+        for report in reports
+    ]
+    return lines, {"model": options.model, "rows": [asdict(report) for report in reports]}
+
+
 def growth(options: argparse.Namespace) -> Report:
     """Time and memory against images, steps and image size, with random weights."""
     lines, rows = [], []
@@ -152,7 +171,7 @@ def solvers(options: argparse.Namespace) -> Report:
 
 
 BENCHES: dict[str, Callable[[argparse.Namespace], Report]] = {
-    bench.__name__: bench for bench in (sampling, solvers, training, start, visitors, growth)
+    bench.__name__: bench for bench in (sampling, solvers, training, start, visitors, load, growth)
 }
 
 

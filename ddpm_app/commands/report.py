@@ -56,12 +56,12 @@ def result(options: argparse.Namespace, sentence: str, values: dict[str, Any]) -
 
 
 def known(value: Any) -> Any:
-    """The same with None in place of every NaN, however deep."""
+    """The same with None in place of every float that JSON has no word for, however deep."""
     if isinstance(value, dict):
         return {key: known(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [known(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def writable_folder(name: str) -> Path:

@@ -2,13 +2,14 @@
 
 import argparse
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from ddpm_app.commands.report import add_model_arguments, loaded, progress, result, writable_folder
 from ddpm_app.core.langevin import DEFAULT_SNR
-from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest, visited, visits
+from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest, flag, visited, visits
 from ddpm_app.pictures import save_png, sheet, to_picture
 
 
@@ -23,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--langevin-snr", type=float, default=DEFAULT_SNR, help="their signal-to-noise ratio r"
     )
+    parser.add_argument(
+        "--rederive-eps",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="ddim only: eps follows the clipped x0-hat",
+    )
     parser.add_argument("--spacing", default="auto", help="auto, leading, trailing or linspace")
     parser.add_argument("--num-images", type=int, default=16, help="how many pictures")
     parser.add_argument("--out", default="outputs", help="the folder to write into")
@@ -30,19 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """00000.png ..., grid.png and samples.npz (`arr_0`, uint8 NHWC)."""
-    request = SampleRequest(
-        model=options.model,
-        sampler=options.sampler,
-        num_inference_steps=options.steps,
-        eta=options.eta,
-        variance_type=options.variance,
-        timestep_spacing=options.spacing,
-        langevin_steps=options.langevin_steps,
-        langevin_snr=options.langevin_snr,
-        num_images=options.num_images,
-        seed=options.seed,
-        precision=options.precision,
-    )
+    said = vars(options)
+    request = SampleRequest(**{each.name: said[flag(each.name)] for each in fields(SampleRequest)})
     engine = Engine(options.device, Path(options.checkpoints))
     model = loaded(engine, options)
     out = writable_folder(options.out)

@@ -89,12 +89,14 @@ def reverse(
     x_t: Tensor | None = None,
     device: torch.device | str = "cpu",
     corrector: Corrector | None = None,
+    skipped: int = 0,
 ) -> Iterator[Step]:
     """The reverse process from the chain's last timestep to its first, one Step for each timestep left.
 
     Image k draws from its own generator, seeded with seeds[k]: x_T first, unless `x_t` (B, C, H, W) at the
-    chain's last timestep is given, then one image of shape (C, H, W) for each noise a rule asks for. After
-    every step but the last the corrector, where there is one, moves x_t within its noise level.
+    chain's last timestep is given, then one image of shape (C, H, W) for each noise a rule asks for; the
+    first `skipped` images are left to steps further above. After every step but the last the corrector, where
+    there is one, moves x_t within its noise level.
     """
     if not seeds or (x_t is not None and len(x_t) != len(seeds)):
         raise ValueError(f"one seed an image, and at least one image; got {len(seeds)} seeds")
@@ -103,6 +105,8 @@ def reverse(
     def draw() -> Tensor:
         return torch.stack([torch.randn(tuple(shape), generator=source) for source in sources]).to(device)
 
+    for _ in range(skipped):
+        draw()
     state = draw() if x_t is None else x_t.to(device, torch.float32)
     for i in reversed(range(len(chain))):
         t = int(chain.timesteps[i])

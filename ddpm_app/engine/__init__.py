@@ -5,11 +5,13 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
     frame.step, frame.num_steps, frame.images
 """
 
+from ddpm_app.engine.branches import BranchRequest, Fork
 from ddpm_app.engine.cancel import Cancelled, CancelToken
 from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport, Received
 from ddpm_app.engine.improved import BoundsReport, BoundsRequest, VarianceReport, VarianceRequest
+from ddpm_app.engine.limits import UNLIMITED, Limits, visitors_limits
 from ddpm_app.engine.procedures import noise_of
 from ddpm_app.engine.requests import (
     CompressionRequest,
@@ -21,23 +23,28 @@ from ddpm_app.engine.requests import (
     StochasticRequest,
 )
 from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
+from ddpm_app.engine.spelling import command_line, flag, snippet
 from ddpm_app.engine.visits import visited, visits
 
 __all__ = [
     "DETERMINISTIC",
     "EVERY_SAMPLER",
+    "UNLIMITED",
     "BoundsReport",
     "BoundsRequest",
+    "BranchRequest",
     "CancelToken",
     "Cancelled",
     "CompressionReport",
     "CompressionRequest",
     "Engine",
+    "Fork",
     "ForwardRequest",
     "Frame",
     "InterpolateRequest",
     "LikelihoodReport",
     "LikelihoodRequest",
+    "Limits",
     "Received",
     "ReconstructRequest",
     "SampleRequest",
@@ -46,8 +53,12 @@ __all__ = [
     "StochasticRequest",
     "VarianceReport",
     "VarianceRequest",
+    "command_line",
+    "flag",
     "noise_of",
     "run",
+    "snippet",
     "visited",
+    "visitors_limits",
     "visits",
 ]

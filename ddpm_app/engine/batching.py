@@ -7,22 +7,30 @@ no thread of its own; one of the waiting callers computes a pass for all of them
 
 __all__ = ["Batcher", "fair_shares"]
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from functools import partial
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
 
 from ddpm_app.core.samplers import Denoiser
 from ddpm_app.engine.cancel import CancelToken
+from ddpm_app.engine.patience import Patience, Stalled
 from ddpm_app.errors import UserError
 
 # of one forward pass, over all its images: bounds memory, and the wait for a Stop
 PIXELS_PER_PASS = {"cpu": 2**16, "mps": 2**18, "cuda": 2**20}
 # what the CPU, MPS and cuBLAS say in a plain RuntimeError
+STALLED = "the network of this model has not answered in time; choose another model, or come back later"
+NO_NUMBERS = (
+    "the network of this model answers with what is no number; its weights are damaged, or too large "
+    "for this arithmetic: choose exact instead of fast, or another model"
+)
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -52,18 +60,22 @@ class Call:
 
 
 class Batcher:
-    """Computes the calls of any number of threads, one forward pass at a time."""
+    """Computes the calls of any number of threads, one forward pass at a time, each in at most `patience`."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = math.inf) -> None:
         self._changed = threading.Condition()
         self._calls: list[Call] = []  # who was served longest ago comes first
         self._computing = False
+        self._patience = Patience(patience)
+        self._stalled: WeakSet[Denoiser] = WeakSet()  # still at a pass that nobody waits for
         self._lowered: WeakKeyDictionary[Denoiser, int] = WeakKeyDictionary()  # images a pass that fit
 
     def compute(self, denoiser: Denoiser, token: CancelToken, x_t: Tensor, t: Tensor) -> Tensor:
         """What denoiser(x_t, t) returns; Cancelled within one forward pass of the token being set."""
         call = Call(denoiser, token, x_t, t)
         with self._changed:
+            if denoiser in self._stalled:
+                raise UserError(STALLED)
             self._calls.append(call)
             try:
                 while not call.over:
@@ -85,12 +97,15 @@ class Batcher:
             return
         try:
             with self._unlocked():
-                parts = forward(batch)
+                parts = self._patience.call(partial(forward, batch))
+                sound = [bool(part.isfinite().all()) for part in parts]
         except Exception as error:
             self._failed(batch, error)
         else:
-            for call, part in zip(batch, parts, strict=True):
+            for call, part, finite in zip(batch, parts, sound, strict=True):
                 call.parts.append(part)
+                if not finite:
+                    call.error = UserError(NO_NUMBERS)
 
     @contextmanager
     def _unlocked(self) -> Iterator[None]:
@@ -123,7 +138,13 @@ class Batcher:
         """Lowers the bound for lack of memory, finds the guilty one of several, or tells the only one."""
         first, *others = batch
         size, no_memory = sum(batch.values()), is_out_of_memory(error)
-        if no_memory and size > 1:
+        if isinstance(error, Stalled):
+            self._stalled.add(first.denoiser)
+            error.future.add_done_callback(lambda _: self._stalled.discard(first.denoiser))
+            for call in self._calls:
+                if call.denoiser is first.denoiser:
+                    call.error = UserError(STALLED)
+        elif no_memory and size > 1:
             self._lowered[first.denoiser] = size // 2
         elif others:
             for call in batch:

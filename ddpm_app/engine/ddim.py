@@ -41,6 +41,11 @@ class ReconstructRequest(SampleRequest):
         if self.sampler != "ddim" or self.eta != 0:
             raise UserError("only DDIM with eta = 0 can be run upwards; choose these to reconstruct")
 
+    @property
+    def network_calls(self) -> int:
+        """Up and down."""
+        return 2 * super().network_calls
+
 
 @dataclass(frozen=True, kw_only=True)
 class SlerpGridRequest(SampleRequest):

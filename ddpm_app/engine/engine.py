@@ -5,18 +5,20 @@ __all__ = ["Engine", "run"]
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import ddim, improved, likelihood, procedures
+from ddpm_app.engine import branches, ddim, improved, likelihood, procedures
 from ddpm_app.engine.batching import Batcher
 from ddpm_app.engine.cancel import CancelToken
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport
+from ddpm_app.engine.limits import UNLIMITED, Limits
 from ddpm_app.engine.requests import (
     CompressionRequest,
     ForwardRequest,
@@ -28,7 +30,15 @@ from ddpm_app.engine.requests import (
 )
 from ddpm_app.engine.shelf import Loading, Report, Shelf, memory_of
 from ddpm_app.engine.zerogpu import load_ahead, through_fork
-from ddpm_app.models import BUNDLED, Model, available_models, load_model, resolve_devices, weights_time
+from ddpm_app.models import (
+    BUNDLED,
+    HUB_MODELS,
+    Model,
+    available_models,
+    load_model,
+    resolve_devices,
+    weights_time,
+)
 
 MODEL_SHARE = 0.5  # of a device's memory
 PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
@@ -36,6 +46,7 @@ PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
     StochasticRequest: procedures.stochastic,
     InterpolateRequest: procedures.interpolate,
     SlerpRequest: procedures.interpolate_latents,
+    branches.BranchRequest: branches.branch,
     ddim.ReconstructRequest: ddim.reconstruct,
     ddim.SlerpGridRequest: ddim.interpolate_grid,
     LikelihoodRequest: likelihood.likelihood,
@@ -51,27 +62,40 @@ class Worker:
 
     device: torch.device
     shelf: Shelf
-    batcher: Batcher = field(default_factory=Batcher)
+    batcher: Batcher
     active_images: int = 0
 
 
 class Engine:
     """Runs requests, each on one of its devices; every method may be called from any thread."""
 
-    def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED) -> None:
+    def __init__(self, device: str = "auto", checkpoints: Path = BUNDLED, limits: Limits = UNLIMITED) -> None:
+        self.limits = limits
         self._perform = through_fork(self._perform_here, self._renew, self._pixels)
         devices = resolve_devices(device)
         rooms = [int(MODEL_SHARE * memory_of(each) / devices.count(each)) for each in devices]
-        self.workers = [Worker(each, Shelf(room)) for each, room in zip(devices, rooms, strict=True)]
+        self.workers = [
+            Worker(each, Shelf(room), Batcher(limits.patience))
+            for each, room in zip(devices, rooms, strict=True)
+        ]
         self.checkpoints = Path(checkpoints)
         self._counting = threading.Lock()  # held for a moment
         self._active: set[CancelToken] = set()
+        self._spent: WeakKeyDictionary[CancelToken, float] = WeakKeyDictionary()  # shares of the budget
         load_ahead(self.model, self.available_models())
 
     @property
     def active_runs(self) -> int:
         """How many runs are under way; 0 means that the device is free."""
         return len(self._active)
+
+    def offered_models(self) -> list[str]:
+        """The names to choose from: those on the list of a public page, or all that are known now."""
+        return list(self.limits.models) or [*self.available_models(), *HUB_MODELS]
+
+    def loaded(self, name: str) -> Model | None:
+        """The model of that name, where it is in memory already."""
+        return next((model for worker in self.workers if (model := worker.shelf.kept(name))), None)
 
     def available_models(self) -> list[str]:
         """The names that need no network, read from disk now."""
@@ -96,6 +120,7 @@ class Engine:
 
     def _wanted(self, worker: Worker, name: str, precision: str) -> tuple:
         """What a shelf is asked for: the key, the time of the weights, and how they are loaded."""
+        self.limits.admit(name)
 
         def load(report: Report) -> Model:
             device = str(worker.device)
@@ -105,7 +130,7 @@ class Engine:
 
     def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""
-        return self._perform(request, cancel or CancelToken())
+        return self._start(request, cancel or CancelToken())
 
     def forward(self, request: ForwardRequest) -> Tensor:
         """x_t after each of the request's diffusion steps, uint8 (K, C, H, W)."""
@@ -115,17 +140,25 @@ class Engine:
         self, request: LikelihoodRequest, cancel: CancelToken | None = None
     ) -> Iterator[LikelihoodReport]:
         """The bound as it is measured, ever more complete."""
-        return self._perform(request, cancel or CancelToken())
+        return self._start(request, cancel or CancelToken())
 
     def compress(
         self, request: CompressionRequest, cancel: CancelToken | None = None
     ) -> Iterator[CompressionReport]:
         """One more picture that a receiver sees with each report, from x_T to x_1."""
-        return self._perform(request, cancel or CancelToken())
+        return self._start(request, cancel or CancelToken())
 
     def measure(self, request: Any, cancel: CancelToken | None = None) -> Iterator[Any]:
         """The reports of a VarianceRequest or a BoundsRequest, ever more complete."""
-        return self._perform(request, cancel or CancelToken())
+        return self._start(request, cancel or CancelToken())
+
+    def _start(self, request: Any, token: CancelToken) -> Iterator[Any]:
+        return self._metered(request, token) if self.limits.public else self._perform(request, token)
+
+    def _metered(self, request: Any, token: CancelToken) -> Iterator[Any]:
+        token.check()
+        self._spend(request, self.model(request.model, request.precision), token)
+        yield from self._perform(request, token)
 
     def _perform_here(self, request: Any, token: CancelToken) -> Iterator[Any]:
         with self._placed(request, token) as model:
@@ -151,11 +184,18 @@ class Engine:
                 worker.active_images -= num_images
                 self._active.discard(token)
 
+    def _spend(self, request: Any, model: Model, token: CancelToken) -> None:
+        """UserError when this request and what ran before it under the same token go beyond the limits."""
+        with self._counting:
+            spent = self._spent.get(token, 0.0) + self.limits.share(request.network_calls, model)
+            self._spent[token] = spent
+        self.limits.check(spent)
+
     def _renew(self) -> None:
         """As it is, in a process forked from this one, in which nothing runs and nobody holds a lock."""
         self._counting, self._active = threading.Lock(), set()
         for worker in self.workers:
-            worker.batcher, worker.active_images = Batcher(), 0
+            worker.batcher, worker.active_images = Batcher(self.limits.patience), 0
             worker.shelf.renew()
 
     def _pixels(self, request: Any) -> int:

@@ -63,6 +63,11 @@ class VarianceRequest:
         """How many pictures go through the network at once."""
         return len(self.pictures)
 
+    @property
+    def network_calls(self) -> int:
+        """How often the network is used, counted in single images."""
+        return self.num_images * self.num_timesteps
+
 
 @dataclass(frozen=True)
 class VarianceReport:
@@ -98,6 +103,11 @@ class BoundsRequest:
         steps = tuple(whole("steps", step, 1, MAX_STEPS) for step in self.steps)
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
+
+    @property
+    def network_calls(self) -> int:
+        """How often the network is used."""
+        return sum(self.steps)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What one picture costs: the variational bound, and what a receiver has after some of its bits."""
 
-__all__ = ["compress", "likelihood"]
+__all__ = ["compress", "least_terms", "likelihood"]
 
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
@@ -73,6 +73,11 @@ def compress(request: CompressionRequest, model: Model) -> Iterator[CompressionR
             received.append(Received(int(places), prior + rate, error, rmse, found.item(), to_uint8(pred_x0)))
             yield CompressionReport(done, len(timesteps), len(chain), tuple(received))
         sums.append((found, size))
+
+
+def least_terms(length: int) -> int:
+    """How many timesteps of a chain of that length `compress` measures, if asked for fewer."""
+    return sum(len(places) for places, _ in _between(milestones(length), 0, torch.Generator()))
 
 
 def _setting(request: CompressionRequest, model: Model) -> tuple[GaussianDiffusion, Tensor, torch.Generator]:

@@ -116,6 +116,11 @@ class SampleRequest:
         """The seed of each image."""
         return [(self.seed + k) % (MAX_SEED + 1) for k in range(self.num_images)]
 
+    @property
+    def network_calls(self) -> int:
+        """How often the network is used at most, counted in single images."""
+        return self.num_images * self.num_inference_steps * (1 + self.langevin_steps)
+
     def recipe(self) -> dict[str, Any]:
         """The settings that make these images again: every field but pictures."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("recipe", True)}
@@ -151,6 +156,11 @@ class StochasticRequest(SampleRequest):
             )
         if self.picture is not None:
             picture("picture", self.picture)
+
+    @property
+    def network_calls(self) -> int:
+        """With the one chain down to x_t."""
+        return super().network_calls + self.num_inference_steps * (1 + self.langevin_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +238,11 @@ class CompressionRequest:
         object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
 
+    @property
+    def network_calls(self) -> int:
+        """How often the network is used, about."""
+        return self.num_terms
+
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodRequest(CompressionRequest):
@@ -242,3 +257,7 @@ class LikelihoodRequest(CompressionRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "num_draws", whole("num_draws", self.num_draws, 1, 64))
+
+    @property
+    def network_calls(self) -> int:
+        return self.num_terms * self.num_draws

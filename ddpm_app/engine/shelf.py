@@ -66,6 +66,11 @@ class Shelf:
         """As it is, in a process forked from another, where nobody loads and nobody holds the lock."""
         self._loading, self._lock = {}, threading.Lock()
 
+    def kept(self, name: str) -> Model | None:
+        """The model of that name, where it is here already."""
+        with self._lock:
+            return next((kept.model for (known, _), kept in self._kept.items() if known == name), None)
+
     def ask(self, key: Key, written: int, load: Callable[[Report], Model]) -> Loading:
         """The model that is kept, or is being loaded, or begins to be, in a thread of its own.
 

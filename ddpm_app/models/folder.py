@@ -19,6 +19,7 @@ __all__ = [
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -36,7 +37,7 @@ from ddpm_app.core.schedules import (
 )
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models.model import Model, network_denoiser
-from ddpm_app.models.weights import UNBUILDABLE, build_network, read_weights, reason
+from ddpm_app.models.weights import UNBUILDABLE, build_network, count_operations, read_weights, reason
 
 INDEX_FILE = "model_index.json"
 NETWORK_FILES = ("unet/config.json", "config.json")
@@ -75,7 +76,15 @@ def load(name: str, path: Path, device: torch.device, precision: str) -> Model:
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     image_shape = (config["in_channels"], height, width)
     return Model(
-        name, denoiser, description.diffusion, image_shape, device, runtime, num_parameters, description.notes
+        name,
+        denoiser,
+        description.diffusion,
+        image_shape,
+        device,
+        runtime,
+        num_parameters,
+        description.notes,
+        cache(partial(count_operations, config)),
     )
 
 

@@ -2,6 +2,7 @@
 
 __all__ = ["Model", "Precision", "network_denoiser", "resolve_device", "resolve_devices"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,8 @@ Precision = Literal["exact", "fast"]
 class Model:
     """A checkpoint ready to run: `denoiser` takes x_t (B, C, H, W) on `device` and trained timesteps (B,).
 
-    `notes` are the sentences a user should read about how its configuration was understood.
+    `notes` are the sentences a user should read about how its configuration was understood; `operations`
+    tells how many floating-point operations its network takes for one image, counted when first asked for.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Model:
     runtime: str | CompiledDenoiser
     num_parameters: int
     notes: tuple[str, ...] = ()
+    operations: Callable[[], int] = lambda: 0
 
     @property
     def backend(self) -> str:

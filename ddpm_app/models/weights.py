@@ -1,6 +1,6 @@
 """The network's tensors on disk, read as tensors only, and the U-Net that they fill."""
 
-__all__ = ["UNBUILDABLE", "WEIGHTS", "build_network", "read_weights", "weight_files"]
+__all__ = ["UNBUILDABLE", "WEIGHTS", "build_network", "count_operations", "read_weights", "weight_files"]
 
 import zipfile
 from collections.abc import Mapping
@@ -95,6 +95,19 @@ def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor])
     network.load_state_dict(renamed, assign=True)
     try_out(name, network)
     return network
+
+
+def count_operations(config: Mapping[str, Any]) -> int:
+    """The floating-point operations of a network of that configuration on one image; nothing is computed."""
+    from diffusers import UNet2DModel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    size = config["sample_size"]
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network = UNet2DModel.from_config(dict(config))
+        network(torch.empty(1, config["in_channels"], height, width), torch.zeros(1, dtype=torch.long))
+    return counter.get_total_flops()
 
 
 @torch.inference_mode()

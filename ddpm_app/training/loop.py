@@ -4,7 +4,7 @@ Everything random in step k follows from (seed, k), so a resumed run goes on exa
 processes, as `accelerate launch` starts them, each take their share of the same batch.
 """
 
-__all__ = ["train"]
+__all__ = ["LossIsNoNumber", "train"]
 
 import contextlib
 import math
@@ -85,6 +85,17 @@ def train(
     run.accelerator.end_training()
 
 
+class LossIsNoNumber(UserError):
+    """Training has diverged at `step`, counted from 1."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"the loss is no longer a number at step {step}; the state before it is saved: "
+            "lower learning_rate and resume"
+        )
+        self.step = step
+
+
 class Run:
     """One process's side of a training run."""
 
@@ -140,10 +151,7 @@ class Run:
         scaled = self.accelerator.scaler is not None  # which leaves out a step whose gradient is no number
         if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
             self.save(loss)
-            raise UserError(
-                f"the loss is no longer a number at step {state.step + 1}; the state before it is saved: "
-                "lower learning_rate and resume"
-            )
+            raise LossIsNoNumber(state.step + 1)
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.ema.step(state.network.parameters())

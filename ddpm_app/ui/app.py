@@ -7,15 +7,22 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.events import Dependency
+from starlette.middleware import Middleware
 
 from ddpm_app.engine import Engine
-from ddpm_app.models import DEFAULT_MODEL, HUB_MODELS
+from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.ui.controls import Shared
-from ddpm_app.ui.files import CACHE_SECONDS, sweeping
+from ddpm_app.ui.files import CACHE_SECONDS, PUBLIC_CACHE_BYTES, PUBLIC_CACHE_SECONDS, sweeping
+from ddpm_app.ui.gate import Gate
+from ddpm_app.ui.languages import Page
 from ddpm_app.ui.loading import describing
+from ddpm_app.ui.public import NOTICE, guard
+from ddpm_app.ui.replay import replay_box
 from ddpm_app.ui.results import Results
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
+    branches,
+    compare,
     compression,
     ddim,
     evaluate,
@@ -41,26 +48,30 @@ def build_app(
 ) -> gr.Blocks:
     """The whole page on this engine; `model` is the one chosen at first.
 
-    Without `training` there is neither a tab for it nor any way to start a run.
+    Without `training` there is neither a tab for it nor any way to start a run. The engine's limits, where it
+    has any, make it a page for strangers.
     """
     engine = engine or Engine()
-    with gr.Blocks(
-        title="The interactive DDPM paper", analytics_enabled=False, delete_cache=CACHE_SECONDS
-    ) as demo:
+    public = engine.limits.public
+    training = training and not public
+    kept = PUBLIC_CACHE_SECONDS if public else CACHE_SECONDS
+    with Page(title="The interactive DDPM paper", analytics_enabled=False, delete_cache=kept) as demo:
         gr.Markdown(HEADER, elem_classes="header")
+        if public:
+            gr.Markdown(NOTICE, elem_classes="header")
+        replay = replay_box()
         with gr.Row(elem_classes="model"):
-            names = engine.available_models()
             chosen = gr.Dropdown(
-                list(dict.fromkeys([model, *names, *HUB_MODELS])),
+                list(dict.fromkeys([model, *engine.offered_models()])),
                 value=model,
                 label="Model",
-                info="a name, or type a folder or a Hub repository as owner/repo",
-                allow_custom_value=True,
+                info=None if public else "a name, or type a folder or a Hub repository as owner/repo",
+                allow_custom_value=not public,
                 scale=1,
                 min_width=260,
             )
             facts = gr.Markdown(elem_classes="facts")
-        shared = Shared(engine, Sessions(), chosen)
+        shared = Shared(engine, Sessions(alone=public), chosen)
         with gr.Tabs() as tabs:
             with gr.Tab("Sample", id="sample"):
                 samples = sample.build(shared)
@@ -70,6 +81,10 @@ def build_app(
                 continuations, frozen = stochastic.build(shared)
             with gr.Tab("Interpolate", id="interpolate"):
                 between, picture_a, picture_b = interpolate.build(shared)
+            with gr.Tab("Branches", id="branches"):
+                grown = branches.build(shared)
+            with gr.Tab("Compare", id="compare"):
+                compared = compare.build(shared)
             with gr.Tab("Forward", id="forward") as tab:
                 noised = forward.build(shared, tab)
             with gr.Tab("Likelihood", id="likelihood"):
@@ -100,7 +115,7 @@ def build_app(
             "Compression": ("compression", compressed),
             "Reconstruct": ("ddim", encoded),
         }
-        for shown in (samples, films, continuations, between, *deterministic, respaced):
+        for shown in (samples, films, continuations, between, grown, compared, *deterministic, respaced):
             with shown.send_row:
                 sent = send_buttons(shown, tabs, targets)
             sent["Reconstruct"].success(
@@ -110,7 +125,8 @@ def build_app(
                 api_visibility="private",
             )
         described = [facts, *shared.timestep_sliders]
-        for event in (chosen.change, demo.load):
+        opened = replay.wire(shared, demo)
+        for event in (chosen.change, opened.then):
             event(
                 describing(shared),
                 chosen,
@@ -122,7 +138,10 @@ def build_app(
         for event in (chosen.focus, demo.load):
             event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
         demo.unload(shared.sessions.leave)
-    return demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
+    demo.queue(api_open=False, max_size=64, default_concurrency_limit=24)
+    if public:
+        guard(demo, shared)
+    return demo
 
 
 def send_buttons(
@@ -155,21 +174,23 @@ def listing(engine: Engine) -> Callable:
     """A handler that reads the model names anew, so that a folder added meanwhile appears."""
 
     def names(chosen: str) -> gr.Dropdown:
-        return gr.Dropdown(list(dict.fromkeys([chosen, *engine.available_models(), *HUB_MODELS])))
+        return gr.Dropdown(list(dict.fromkeys([chosen, *engine.offered_models()])))
 
     return names
 
 
-def launch_options() -> dict:
-    """What launch() needs to know about this page."""
+def launch_options(*, public: bool = False) -> dict:
+    """What launch() needs to know about this page, or one for strangers."""
+    kept = (*PUBLIC_CACHE_SECONDS, PUBLIC_CACHE_BYTES) if public else CACHE_SECONDS
+    scripts = [Path(__file__).with_name(name).read_text() for name in ("accessible.js", "crisp.js")]
     return {
         "theme": THEME,
         "css_paths": [Path(__file__).with_name("style.css")],
-        "js": Path(__file__).with_name("accessible.js").read_text(),
+        "js": "() => {" + "".join(f"(\n{script}\n)();" for script in scripts) + "}",
         "footer_links": ["api", "settings"],
-        "max_file_size": "20mb",
-        "show_error": True,  # what Gradio itself refuses is then said in words
+        "max_file_size": "5mb" if public else "20mb",
+        "show_error": not public,  # what Gradio itself refuses is then said in words; and so are bugs
         "run_history": False,
         "enable_monitoring": False,
-        "app_kwargs": {"lifespan": sweeping},
+        "app_kwargs": {"lifespan": sweeping(*kept), "middleware": [Middleware(Gate)] if public else []},
     }

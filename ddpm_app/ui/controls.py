@@ -1,6 +1,7 @@
 """The widgets that several tabs share: how to walk the chain, the seed, a picture from the visitor."""
 
 __all__ = [
+    "OWN_STEPS",
     "SEEDS_ALIKE",
     "ChainControls",
     "RunButtons",
@@ -13,6 +14,7 @@ __all__ = [
     "picture_input",
     "requested",
     "run_buttons",
+    "seed_control",
     "spans_chain",
 ]
 
@@ -20,7 +22,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import gradio as gr
 from gradio.components import Component
@@ -30,6 +32,9 @@ from ddpm_app.core.diffusion import Spacing
 from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
+from ddpm_app.ui.files import unpacked
+from ddpm_app.ui.forms import Form
+from ddpm_app.ui.openings import open_with
 from ddpm_app.ui.sessions import Sessions
 
 SAMPLER_LABELS = {
@@ -47,6 +52,7 @@ VARIANCES = [
     ("learned range", "learned_range"),
 ]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
+OWN_STEPS = 20  # in which a model draws a picture of its own to start from
 GUIDE = Path(__file__).with_name("guide")
 Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
@@ -58,7 +64,10 @@ class Shared:
     engine: Engine
     sessions: Sessions
     model: gr.Dropdown
-    timestep_sliders: list[gr.Slider] = field(default_factory=list)  # filled while the tabs are built
+    # filled while the tabs are built
+    timestep_sliders: list[gr.Slider] = field(default_factory=list)
+    budget_lines: dict[str, gr.Markdown] = field(default_factory=dict)  # by the tab's name
+    forms: dict[str, Form] = field(default_factory=dict)  # by the tab's name too
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,12 @@ def chain_controls(
     *,
     eta: float = 0.0,
     offered: Sequence[str] = EVERY_SAMPLER,
+    seed: gr.Number | None = None,
 ) -> ChainControls:
-    """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away."""
+    """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away.
+
+    Given the `seed` of other controls, these have none of their own.
+    """
     choices = [(SAMPLER_LABELS.get(name, name), name) for name in offered]
     chosen = gr.Dropdown(choices, value=sampler, label="Sampler")
     reverse_steps = gr.Slider(1, 1000, value=num_inference_steps, step=1, label="Reverse steps")
@@ -111,9 +124,7 @@ def chain_controls(
         visible=sampler == "ddim",
     )
     variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
-    with gr.Row(elem_classes="seed"):
-        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
-        dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
+    number = seed or seed_control()
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(
             [("as the model says", "auto"), *((name, name) for name in get_args(Spacing))],
@@ -129,7 +140,6 @@ def chain_controls(
             info="off only to compare: x̂₀ is clipped, ε stays the network's own",
             visible=sampler == "ddim",
         )
-    dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
     chosen.change(
         lambda name: [gr.update(visible=name == kind) for kind in ("ddim", "ddim", "ddpm")],
         chosen,
@@ -138,6 +148,15 @@ def chain_controls(
         api_visibility="private",
     )
     return ChainControls(chosen, steps, noisiness, variance, number, spacing, precision, rederive_eps)
+
+
+def seed_control() -> gr.Number:
+    """The seed, with a dice beside it."""
+    with gr.Row(elem_classes="seed"):
+        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
+        dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
+    dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
+    return number
 
 
 def requested(kind: type[Request], arguments: dict[str, Any], **others: Any) -> Request:
@@ -165,10 +184,11 @@ def explain(about: str, tab: str) -> None:
 
 @dataclass(frozen=True)
 class RunButtons:
-    """The tab's main button, with its Stop beside it."""
+    """The tab's main button, with its Stop beside it, and a line for what it would take of a budget."""
 
     start: gr.Button
     stop: gr.Button
+    budget: gr.Markdown
 
     def wire(
         self,
@@ -177,13 +197,28 @@ class RunButtons:
         handler: Callable,
         inputs: Sequence[Component],
         outputs: Sequence[Component],
-    ) -> None:
+        kind: type = SampleRequest,
+        js: str | None = None,
+    ) -> Form:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
-        The first output is the status line.
+        The first output is the status line. The form is what a link or a recipe fills; `kind` is the request
+        that checks them, and `js` may change the inputs in the page.
         """
-        run = self.start.click(
-            handler, inputs, outputs, api_name=tab, show_progress="hidden", concurrency_id="device"
+        shared.budget_lines[tab] = self.budget
+        form = Form.of(
+            tab, handler, inputs, kind, self.start, shared.timestep_sliders, shared.engine.checkpoints
+        )
+        shared.forms[tab] = form
+        run = gr.on(
+            [self.start.click, form.go.change],
+            handler,
+            inputs,
+            outputs,
+            api_name=tab,
+            js=js,
+            show_progress="hidden",
+            concurrency_id="device",
         )
 
         def end(request: gr.Request) -> str:
@@ -192,14 +227,16 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
+        open_with(tab, outputs, str(self.start.value))
+        return form
 
 
-def run_buttons(label: str) -> RunButtons:
-    """Builds the two in a row."""
+def run_buttons(label: str, variant: Literal["primary", "secondary"] = "primary") -> RunButtons:
+    """Builds the two in a row, and the line, which only a public page shows."""
     with gr.Row():
-        start = gr.Button(label, variant="primary", scale=3, min_width=120)
+        start = gr.Button(label, variant=variant, scale=3, min_width=120)
         stop = gr.Button("Stop", variant="stop", scale=1, min_width=70)
-    return RunButtons(start, stop)
+    return RunButtons(start, stop, gr.Markdown(visible=False, elem_classes="budget"))
 
 
 def picture_input(label: str, value: str | None = None) -> gr.Image:
@@ -214,11 +251,10 @@ def picture_input(label: str, value: str | None = None) -> gr.Image:
         height=180,
         elem_classes=["pixels", "picture"],
     )
-    decode = image.preprocess
     # Gradio would open the file here and answer a text file or a bomb with no sentence at all; a handler must
     # answer this component with values, since an update (gr.skip too) would make it anew without this line
     image.preprocess = (  # type: ignore[method-assign]
-        lambda payload: payload.path if payload and payload.path else decode(payload)
+        lambda payload: (payload.path or unpacked(str(payload.url))) if payload else None
     )
     return image
 
@@ -250,7 +286,7 @@ def own_or_given(
 ) -> list[Tensor]:
     """The pictures in `files`, uint8 (C, H, W) as the model takes them; for None, one of its own."""
     chosen = shared.engine.model(model)
-    image_shape, steps = chosen.image_shape, min(20, len(chosen.diffusion))
+    image_shape, steps = chosen.image_shape, min(OWN_STEPS, len(chosen.diffusion))
     given = [read_picture(file, image_shape) if file else None for file in files]
     missing = sum(picture is None for picture in given)
     if missing:

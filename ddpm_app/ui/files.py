@@ -4,14 +4,26 @@ Gradio deletes what its components have counted, and it loses count of a compone
 or updated it. So all that we show lies in one folder of ours inside Gradio's cache; initial values do not.
 """
 
-__all__ = ["CACHE_SECONDS", "new_folder", "picture_file", "sweep", "sweeping"]
+__all__ = [
+    "CACHE_SECONDS",
+    "PUBLIC_CACHE_BYTES",
+    "PUBLIC_CACHE_SECONDS",
+    "new_folder",
+    "picture_file",
+    "shrink",
+    "sweep",
+    "sweeping",
+    "unpacked",
+]
 
 import asyncio
+import base64
+import math
+import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +33,34 @@ from PIL import Image
 from ddpm_app.pictures import save_png
 
 CACHE_SECONDS = (3600, 24 * 3600)  # how often temporary files are looked through, and how old they may grow
+PUBLIC_CACHE_SECONDS = (60, 3600)
+PUBLIC_CACHE_BYTES = 2 * 2**30
 
 
 def new_folder() -> Path:
-    """A fresh folder, which is deleted by age with all that is put into it."""
-    ours = _ours()
-    ours.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=ours))
+    """A fresh folder, which is deleted by age with all that is put into it.
+
+    Who knows its name may see what is in it, so nobody can guess it.
+    """
+    folder = _ours() / secrets.token_urlsafe(16)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
 
 
 def picture_file(picture: Image.Image, name: str, recipe: Mapping[str, Any] | None = None) -> str:
     """The path of the picture as a new temporary PNG, with its recipe where there is one."""
     return str(save_png(picture, new_folder() / f"{name}.png", recipe))
+
+
+def unpacked(url: str) -> str:
+    """The path of a new temporary file with what a `data:` URL holds, which nothing has looked into yet."""
+    try:
+        content = base64.b64decode(url.partition(",")[2], validate=True)
+    except ValueError:
+        content = b""  # no picture: whoever reads it says so
+    file = new_folder() / "picture"
+    file.write_bytes(content)
+    return str(file)
 
 
 def sweep(age: float) -> None:
@@ -43,19 +71,45 @@ def sweep(age: float) -> None:
                 shutil.rmtree(folder)
 
 
-@asynccontextmanager
-async def sweeping(app: object) -> AsyncIterator[None]:
-    """A lifespan for the server: while it runs, our files are swept."""
+def shrink(most: float, since: float) -> None:
+    """Deletes the oldest files of Gradio's whole cache, uploads too, until `most` bytes are left.
 
-    async def regularly() -> None:
-        every, age = CACHE_SECONDS
-        while True:
-            await asyncio.to_thread(sweep, age)
-            await asyncio.sleep(every)
+    What is older than the time `since` stays: the page itself shows it.
+    """
+    known = []
+    for file in Path(get_upload_folder()).rglob("*"):
+        with suppress(OSError):
+            if file.is_file() and (stat := file.stat()).st_mtime > since:
+                known.append((stat.st_mtime, stat.st_size, file))
+    total = sum(size for _, size, _ in known)
+    for _, size, file in sorted(known):
+        if total <= most:
+            break
+        file.unlink(missing_ok=True)
+        total -= size
 
-    task = asyncio.create_task(regularly())
-    yield
-    task.cancel()
+
+def sweeping(
+    every: float, age: float, most: float = math.inf
+) -> Callable[[object], AbstractAsyncContextManager[None]]:
+    """A lifespan for the server: while it runs, our files go by age, and all beyond `most` bytes."""
+
+    @asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        started = time.time()
+
+        async def regularly() -> None:
+            while True:
+                await asyncio.to_thread(sweep, age)
+                if most < math.inf:
+                    await asyncio.to_thread(shrink, most, started)
+                await asyncio.sleep(every)
+
+        task = asyncio.create_task(regularly())
+        yield
+        task.cancel()
+
+    return lifespan
 
 
 def _ours() -> Path:

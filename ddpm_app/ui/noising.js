@@ -49,7 +49,8 @@ function draw() {
   find("output").textContent = `t = ${t}`;
   find("input[type=range]").value = t;
   find(".noising-play").textContent = playing ? "❚❚" : "▶";
-  find(".noising-play").setAttribute("aria-label", playing ? "Pause" : "Play");
+  const button = find(".noising-play");
+  button.setAttribute("aria-label", playing ? button.dataset.saidPause : button.dataset.saidPlay);
 }
 
 function tick(now) {

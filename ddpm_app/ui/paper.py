@@ -74,11 +74,15 @@ Drawing = Iterator[tuple[float, Callable[[], Image.Image]]]  # share done, and w
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """One of the paper's figures: what it shows, how many pictures it starts from, and who draws it."""
+    """One of the paper's figures: what it shows, who draws it, and how many pictures it starts from.
+
+    So many images, `num_chains`, go down the chain in it; none where one picture is sent.
+    """
 
     title: str
     draw: Callable[[Setting], Drawing]
     num_pictures: int = 0
+    num_chains: int = 0
 
 
 def samples(setting: Setting) -> Drawing:
@@ -215,11 +219,11 @@ def _figure(tiles: Sequence[Tensor | None], rows: Sequence[str], blocks: dict[st
 
 
 FIGURES = {
-    "Figure 1": PaperFigure("Samples (also figures 3 and 4)", samples),
+    "Figure 1": PaperFigure("Samples (also figures 3 and 4)", samples, num_chains=SAMPLES),
     "Figure 5": PaperFigure("Rate and distortion", rate_distortion, num_pictures=1),
-    "Figure 6": PaperFigure("Progressive generation", progressive),
-    "Figure 7": PaperFigure("One frozen x_t, many x_0", stochastic),
-    "Figure 8": PaperFigure("Interpolations", interpolations, num_pictures=6),
-    "Figure 9": PaperFigure("Coarse-to-fine interpolations", coarse_to_fine, num_pictures=2),
+    "Figure 6": PaperFigure("Progressive generation", progressive, num_chains=PROGRESSIVE_ROWS),
+    "Figure 7": PaperFigure("One frozen x_t, many x_0", stochastic, num_chains=len(FROZEN) * 9),
+    "Figure 8": PaperFigure("Interpolations", interpolations, 6, 3 * LAMBDAS),
+    "Figure 9": PaperFigure("Coarse-to-fine interpolations", coarse_to_fine, 2, len(MIXING_ROWS) * LAMBDAS),
     "Table 4": PaperFigure("Rate and distortion in numbers", rates, num_pictures=1),
 }

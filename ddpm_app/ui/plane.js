@@ -117,7 +117,8 @@ function draw() {
   find("input[type=range]").value = position;
   find("input[type=range]").setAttribute("aria-valuetext", `t = ${Math.round(t)}`);
   find(".plane-play").textContent = playing ? "❚❚" : "▶";
-  find(".plane-play").setAttribute("aria-label", playing ? "Pause" : "Play");
+  const button = find(".plane-play");
+  button.setAttribute("aria-label", playing ? button.dataset.saidPause : button.dataset.saidPlay);
 }
 
 function tick(now) {

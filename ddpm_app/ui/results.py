@@ -15,7 +15,10 @@ from torch import Tensor
 
 from ddpm_app.engine import SampleRequest
 from ddpm_app.pictures import save_png, to_picture
+from ddpm_app.ui.code import code_block, spelled
 from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.forms import UNTOLD, Form, Told
+from ddpm_app.ui.links import copies_link
 from ddpm_app.ui.sessions import bar
 
 Update = dict[Component, Any]  # what a handler yields: new values; every other component stays as it is
@@ -31,6 +34,8 @@ class Results:
     gallery: gr.Gallery
     sheet_file: gr.DownloadButton
     zip_file: gr.DownloadButton
+    link: gr.Button
+    code: gr.State  # the run as code
     picked: gr.State  # the place in the gallery that "Send to" takes
     send_row: gr.Row  # where app.py puts the buttons that send it
 
@@ -42,7 +47,11 @@ class Results:
     @property
     def pickable(self) -> list[Component]:
         """What is filled at the end of a run."""
-        return [self.gallery, self.sheet_file, self.zip_file]
+        return [self.gallery, self.sheet_file, self.zip_file, self.code]
+
+    def share(self, form: Form) -> None:
+        """Lets the link be copied that says what this form's controls show."""
+        copies_link(self.link, form)
 
     def preview(self, status: str, picture: Image.Image) -> Update:
         """A live frame."""
@@ -57,21 +66,25 @@ class Results:
         captions: Sequence[str],
         requests: Sequence[SampleRequest],
         *,
+        told: Told = UNTOLD,
         procedure: str = "",
         others: Sequence[str] = (),
     ) -> Update:
         """The end of a run: every image a PNG with the recipe of its own request, the sheet and a ZIP of all.
+
+        The recipes also carry what the whole run was `told`, by which it can be replayed.
 
         `requests` has one entry for each row of equally many images; the sheet carries the first. The ZIP
         also takes the `others`, files made before.
         """
         folder = new_folder()
         procedure = procedure or type(requests[0]).__name__.removesuffix("Request").lower()
-        sheet_file = save_png(picture, folder / "sheet.png", requests[0].recipe() | {"procedure": procedure})
+        run = {"procedure": procedure} | told.recipe
+        sheet_file = save_png(picture, folder / "sheet.png", requests[0].recipe() | run)
         files = []
         for count, (image, caption) in enumerate(zip(images, captions, strict=True)):
             request, place = requests[count * len(requests) // len(images)], count % requests[0].num_images
-            own = request.recipe() | {"procedure": procedure, "image": place, "caption": caption}
+            own = request.recipe() | run | {"image": place, "caption": caption}
             if type(request) is SampleRequest:  # an image from noise is made again alone by its own seed
                 own |= {"procedure": "sample", "seed": request.seeds[place], "num_images": 1, "image": 0}
             files.append(save_png(to_picture(image), folder / f"{count:05d}.png", own))
@@ -86,23 +99,24 @@ class Results:
             self.gallery: gr.Gallery(gallery, visible=True, selected_index=None),
             self.sheet_file: gr.DownloadButton(value=str(sheet_file), interactive=True),
             self.zip_file: gr.DownloadButton(value=str(archive), interactive=True),
+            self.code: spelled(requests, told),
         }
 
 
 def results(
     label: str,
     sheet: str | None = None,
-    status: str = "",
+    status: str | gr.HTML = "",
     beneath: Component | None = None,
     *,
     enlarged: bool = False,
 ) -> Results:
     """Builds the block in the current column.
 
-    `sheet` is a file to show before anything has run; `beneath` is rendered right under the sheet; `enlarged`
-    is as for `crisp`.
+    `sheet` is a file to show before anything has run; `status` the line's words, or a line elsewhere;
+    `beneath` is rendered right under the sheet; `enlarged` is as for `crisp`.
     """
-    line = status_line(status)
+    line = status_line(status) if isinstance(status, str) else status
     image = crisp(label, sheet, enlarged=enlarged)
     if beneath is not None:
         beneath.render()
@@ -118,11 +132,13 @@ def results(
     with gr.Row():
         sheet_file = gr.DownloadButton("Sheet as PNG", size="sm", interactive=False)
         zip_file = gr.DownloadButton("All as ZIP", size="sm", interactive=False)
+        link = gr.Button("Copy link", size="sm")
+    code = code_block()
     send_row = gr.Row(elem_classes="send")
     picked = gr.State(0)
     gallery.select(_place, outputs=picked, queue=False, api_visibility="private")
     gallery.change(lambda: 0, outputs=picked, queue=False, api_visibility="private")
-    return Results(line, image, gallery, sheet_file, zip_file, picked, send_row)
+    return Results(line, image, gallery, sheet_file, zip_file, link, code, picked, send_row)
 
 
 def status_line(html: str) -> gr.HTML:

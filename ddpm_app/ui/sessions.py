@@ -1,6 +1,6 @@
 """What is running for whom, what goes wrong in words, and how often a preview is due."""
 
-__all__ = ["Clock", "Run", "Sessions", "bar", "spoken"]
+__all__ = ["ONE_AT_A_TIME", "Clock", "Run", "Sessions", "bar", "spoken"]
 
 import functools
 import inspect
@@ -17,6 +17,7 @@ from ddpm_app.engine import Cancelled, CancelToken
 from ddpm_app.errors import UserError
 
 PREVIEW_SECONDS = 0.25
+ONE_AT_A_TIME = "you have a run under way or waiting; let it end, or press its Stop, before the next one"
 logger = logging.getLogger(__name__)
 
 
@@ -77,9 +78,10 @@ class Run:
 
 
 class Sessions:
-    """The runs of each visitor in each tab."""
+    """The runs of each visitor in each tab; `alone`, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
+        self._alone = alone
         self._lock = threading.Lock()
         self._runs: list[Run] = []
 
@@ -88,12 +90,22 @@ class Sessions:
         """A run in this visitor's tab, which can be stopped within the block."""
         run = Run(_visitor(request), tab)
         with self._lock:
+            if self._alone and self._goes(run.visitor):
+                raise UserError(ONE_AT_A_TIME)
             self._runs.append(run)
         try:
             yield run
         finally:
             with self._lock:
                 self._runs.remove(run)
+
+    def busy(self, visitor: str) -> bool:
+        """Whether this visitor has to wait for a run of their own."""
+        with self._lock:
+            return self._alone and self._goes(visitor)
+
+    def _goes(self, visitor: str) -> bool:
+        return any(run.visitor == visitor and not run.token.cancelled for run in self._runs)
 
     def stop(self, request: gr.Request, tab: str) -> str:
         """Ends this visitor's runs in this tab; the closing line of the latest."""

@@ -131,7 +131,7 @@ def test_the_models_follow_the_fork(away, spaces, monkeypatch):
     assert len(list(away.run(REQUEST))) == 3
 
 
-def test_the_models_of_the_folder_are_there_before_the_page_starts(away, engine):
+def test_the_models_of_the_folder_are_there_before_the_page_starts(engine, away):
     assert {name for name, _ in away.workers[0].shelf._kept} == {"tiny-8", "exact-shapes", "exact-normal"}
     assert not engine.workers[0].shelf._kept
 

@@ -11,8 +11,7 @@ from gradio_client import Client
 from PIL import Image
 
 from ddpm_app.pictures import read_recipe
-from ddpm_app.ui import files
-from ddpm_app.ui.files import new_folder, picture_file, sweep, sweeping
+from ddpm_app.ui.files import new_folder, picture_file, shrink, sweep, sweeping
 from tests.ui.conftest import MODEL
 
 PICTURE = Image.new("L", (2, 2))
@@ -56,11 +55,19 @@ def test_nothing_to_delete_is_no_error(cache: Path):
     sweep(0)
 
 
-def test_the_server_sweeps_as_long_as_it_runs(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(files, "CACHE_SECONDS", (0.01, 3600))
+def test_beyond_a_size_the_oldest_go_but_nothing_that_the_page_began_with(cache: Path):
+    started = time.time() - 600
+    aged(str(cache / "0123" / "initial.png"), 7200)
+    older, newer = (aged(picture_file(PICTURE, "a"), age) for age in (300, 200))
+    shrink(1.5 * newer.stat().st_size, started)
+    assert not older.exists()
+    assert newer.exists()
+    assert (cache / "0123" / "initial.png").exists()
 
+
+def test_the_server_sweeps_as_long_as_it_runs(cache: Path):
     async def served() -> None:
-        async with sweeping(None):
+        async with sweeping(0.01, 3600)(None):
             late = aged(picture_file(PICTURE, "a"), 7200)
             while late.exists():
                 await asyncio.sleep(0.01)

@@ -29,7 +29,9 @@ ENDPOINTS = (
     "/likelihood",
     "/compression",
 )
-EXPERIMENTS = (  # tested in test_experiments.py
+EXPERIMENTS = (  # tested in test_experiments.py, test_branches.py, test_compare.py and test_evaluate.py
+    "/branches",
+    "/fork",
     "/consistency",
     "/reconstruct",
     "/latent_grid",
@@ -37,6 +39,7 @@ EXPERIMENTS = (  # tested in test_experiments.py
     "/respacing",
     "/bounds",
     "/schedules",
+    "/compare",
 )
 TINY = {"model": "tiny-8", "num_inference_steps": 3}
 

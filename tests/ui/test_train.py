@@ -59,6 +59,7 @@ def test_a_page_without_training_has_no_handler_of_it(handlers):
     [
         ({}, False, True),
         ({"share": True}, False, False),
+        ({"public": True, "auth": "a:b"}, False, False),
         ({"share": True, "auth": "a:b"}, False, False),
         ({}, True, False),
         ({"host": "0.0.0.0"}, False, False),
@@ -68,12 +69,12 @@ def test_a_page_without_training_has_no_handler_of_it(handlers):
 def test_training_is_hidden_where_the_page_is_public(monkeypatch, flags, space, may):
     from argparse import Namespace
 
-    from app import may_train
+    from ddpm_app.ui.public import may_train
 
     monkeypatch.delenv("SPACE_ID", raising=False)
     if space:
         monkeypatch.setenv("SPACE_ID", "owner/space")
-    options = Namespace(**({"share": False, "auth": None, "host": "127.0.0.1"} | flags))
+    options = Namespace(**({"share": False, "public": False, "auth": None, "host": "127.0.0.1"} | flags))
     assert may_train(options) is may
 
 

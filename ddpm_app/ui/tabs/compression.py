@@ -27,6 +27,7 @@ from ddpm_app.ui.controls import (
     run_buttons,
 )
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.forms import Told
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -42,16 +43,18 @@ STEPS, RATE, RMSE = "reverse steps", "bits/dim", "RMSE"
 
 @dataclass(frozen=True)
 class Film:
-    """A finished transmission: the picture that was sent, and the report of all that came."""
+    """A transmission: the picture that was sent, the report of all that came, and what was asked."""
 
     x_0: Tensor
     report: CompressionReport
+    told: Told
 
     def frame_file(self, place: int) -> str:
         """The picture beside what the receiver has of it."""
         received = self.report.received[place]
         recipe = {"procedure": "compression", "t": received.t + 1, "bits_per_dim": received.rate_bpd}
-        return picture_file(sheet(torch.stack([self.x_0, received.picture]), columns=2), "received", recipe)
+        both = sheet(torch.stack([self.x_0, received.picture]), columns=2)
+        return picture_file(both, "received", recipe | self.told.recipe)
 
     def label(self, place: int) -> str:
         """What has come by then, counted in bits and in timesteps."""
@@ -81,10 +84,11 @@ def build(shared: Shared) -> gr.Image:
             run.clock.start()
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
             wanted = requested(CompressionRequest, locals(), picture=x_0)
+            told = shared.forms["compression"].told(locals(), picture=x_0)
             for report in shared.engine.compress(wanted, run.token):
                 if run.clock.due(report.step, report.num_steps):
-                    yield shown(run.clock.line(), Film(x_0, report))
-        made, last = Film(x_0, report), len(report.received) - 1
+                    yield shown(run.clock.line(), Film(x_0, report, told))
+        made, last = Film(x_0, report, told), len(report.received) - 1
         yield shown(run.clock.finished(*summary(report)), made) | {
             scrubber: gr.Slider(maximum=last, value=last, interactive=last > 0, label=made.label(last)),
             film: made,
@@ -130,7 +134,7 @@ def build(shared: Shared) -> gr.Image:
             film = gr.State(time_to_live=3600)
     inputs = [shared.model, num_terms, variance, seed, picture]
     outputs = [status, seen, scrubber, rows, *plots, film]
-    buttons.wire(shared, "compression", compression, inputs, outputs)
+    buttons.wire(shared, "compression", compression, inputs, outputs, CompressionRequest)
     scrubber.input(
         scrub,
         [scrubber, film],

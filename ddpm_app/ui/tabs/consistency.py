@@ -54,6 +54,7 @@ def build(shared: Shared) -> Results:
             torch.cat(images),
             grid.captions,
             grid.requests,
+            told=shared.forms["consistency"].told(locals()),
             procedure="consistency",
         ) | {table: grid.distances(images)}
 
@@ -78,5 +79,5 @@ def build(shared: Shared) -> Results:
                 interactive=False,
             )
     inputs = [shared.model, steps, num_images, eta, beside, seed]
-    buttons.wire(shared, "consistency", consistency, inputs, [*shown.outputs, table])
+    shown.share(buttons.wire(shared, "consistency", consistency, inputs, [*shown.outputs, table]))
     return shown

@@ -12,10 +12,10 @@ from ddpm_app.ui.tabs import consistency, latent_grid, reconstruct
 def build(shared: Shared) -> tuple[list[Results], gr.Image, gr.Tabs]:
     """Its three experiments, a tab each; the image, under `reconstruct`, is where a picture may be sent."""
     with gr.Tabs() as experiments:
-        with gr.Tab("Any number of steps"):
+        with gr.Tab("Any number of steps", id="consistency"):
             rows = consistency.build(shared)
         with gr.Tab("Encode and reconstruct", id="reconstruct"):
             picture = reconstruct.build(shared)
-        with gr.Tab("Between four seeds"):
+        with gr.Tab("Between four seeds", id="latent_grid"):
             between = latent_grid.build(shared)
     return [rows, between], picture, experiments

@@ -45,8 +45,9 @@ def build(shared: Shared) -> None:
                     drawing = slide(f"{name}: {wanted.title}", picture(), caption)
                     file = save_png(drawing.reduce(2), new_folder() / "preview.png")
                     yield {status: run.clock.line(f"{share:.0%} of {name.lower()}"), shown: str(file)}
+        told = shared.forms["figure"].told(locals()).recipe
         recipe = {"procedure": "figure", "name": name, "model": model, "reverse_steps": steps, "seed": seed}
-        file = save_png(drawing, new_folder() / "slide.png", recipe)
+        file = save_png(drawing, new_folder() / "slide.png", recipe | told)
         yield {
             status: run.clock.finished(name, f"{caption}, computed by {loaded.backend}"),
             shown: str(file),

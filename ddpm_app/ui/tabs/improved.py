@@ -12,12 +12,12 @@ from ddpm_app.ui.tabs import bounds, respacing, schedules, variances
 def build(shared: Shared) -> Results:
     """Its four experiments, a tab each."""
     with gr.Tabs():
-        with gr.Tab("Learned variance"):
+        with gr.Tab("Learned variance", id="variances"):
             variances.build(shared)
-        with gr.Tab("Fewer steps"):
+        with gr.Tab("Fewer steps", id="respacing"):
             shown = respacing.build(shared)
-        with gr.Tab("Bits over steps"):
+        with gr.Tab("Bits over steps", id="bounds"):
             bounds.build(shared)
-        with gr.Tab("Linear and cosine"):
+        with gr.Tab("Linear and cosine", id="schedules"):
             schedules.build(shared)
     return shown

@@ -26,6 +26,7 @@ from ddpm_app.ui.controls import (
     spans_chain,
 )
 from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.forms import Told
 from ddpm_app.ui.levels import tell_noise_level
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Results, Update, results
@@ -92,14 +93,17 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         weights = torch.linspace(0, 1, plain.num_images).tolist()
         captions = [f"{row}λ {weight:.2f}" for row in rows for weight in weights]
         visited = f"{'the top row ' if kind == GRID else ''}visited {visits(first, loaded)}"
+        begun = {} if ends is None else {"picture_a": ends[0], "picture_b": ends[1]}
+        told = shared.forms["interpolate"].told(locals(), **begun)
         shown_at_end = shown.finished(
             run.clock.finished("Interpolated", f"{visited}, computed by {loaded.backend}"),
             strip(done, ends),
             torch.cat(done),
             captions,
             list(rows.values()),
+            told=told,
         )
-        yield shown_at_end | {animation: there_and_back(done, list(rows.values()))}
+        yield shown_at_end | {animation: there_and_back(done, list(rows.values()), told)}
 
     start_pictures = [*examples(shared), None, None][:2]
     explain(ABOUT, "interpolate")
@@ -132,7 +136,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
     )
     own = [shared.model, kind, steps, num_images, shared_noise, other_seed]
     inputs = [*own, *chain.inputs, picture_a, picture_b, chain.rederive_eps]
-    buttons.wire(shared, "interpolate", interpolate, inputs, [*shown.outputs, animation])
+    outputs = [*shown.outputs, animation]
+    shown.share(buttons.wire(shared, "interpolate", interpolate, inputs, outputs, InterpolateRequest))
     return shown, picture_a, picture_b
 
 
@@ -151,7 +156,7 @@ def grid_rows(one: InterpolateRequest, num_train_timesteps: int) -> dict[str, Sa
     return {f"t {row} ": replace(one, diffusion_steps=row) for row in steps}
 
 
-def there_and_back(rows: list[Tensor], requests: list[SampleRequest]) -> gr.DownloadButton:
+def there_and_back(rows: list[Tensor], requests: list[SampleRequest], told: Told) -> gr.DownloadButton:
     """The middle row as an animation to download, with its request's recipe."""
     middle = len(rows) // 2
     pictures = [to_picture(image) for image in rows[middle]]
@@ -160,7 +165,7 @@ def there_and_back(rows: list[Tensor], requests: list[SampleRequest]) -> gr.Down
         new_folder() / "interpolation.gif",
         120,
         256,
-        recipe=requests[middle].recipe() | {"procedure": "interpolate"},
+        recipe=requests[middle].recipe() | {"procedure": "interpolate"} | told.recipe,
     )
     return gr.DownloadButton(value=str(file), interactive=True)
 

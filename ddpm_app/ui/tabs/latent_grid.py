@@ -43,7 +43,10 @@ def build(shared: Shared) -> Results:
         weights = torch.linspace(0, 1, wanted.edge).tolist()
         captions = [f"{down:.1f}, {across:.1f}" for down in weights for across in weights]
         picture = sheet(frame.images, columns=wanted.edge)
-        yield shown.finished(done, picture, frame.images, captions, [wanted], procedure="latent_grid")
+        told = shared.forms["latent_grid"].told(locals())
+        yield shown.finished(
+            done, picture, frame.images, captions, [wanted], told=told, procedure="latent_grid"
+        )
 
     explain(ABOUT, "latent_grid")
     with gr.Row(elem_classes="tab"):
@@ -57,5 +60,6 @@ def build(shared: Shared) -> Results:
                 "Four seeds at the corners",
                 status=bar("Press Draw the grid: all pictures appear out of noise together", 0),
             )
-    buttons.wire(shared, "latent_grid", latent_grid, [shared.model, edge, steps, seed], shown.outputs)
+    inputs = [shared.model, edge, steps, seed]
+    shown.share(buttons.wire(shared, "latent_grid", latent_grid, inputs, shown.outputs))
     return shown

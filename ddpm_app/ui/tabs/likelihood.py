@@ -3,6 +3,7 @@
 __all__ = ["build"]
 
 from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -55,19 +56,21 @@ def build(shared: Shared) -> gr.Image:
             run.clock.start()
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
             wanted = requested(LikelihoodRequest, locals(), picture=x_0)
+            told = shared.forms["likelihood"].told(locals(), picture=x_0)
+            recipe = {"procedure": "likelihood"} | told.recipe
             for report in shared.engine.likelihood(wanted, run.token):
                 if run.clock.due(report.step, report.num_steps):
-                    yield shown(run.clock.line(), report, x_0)
+                    yield shown(run.clock.line(), report, x_0, recipe)
             length = len(shared.engine.model(model).diffusion)
         done = run.clock.finished(
             f"{report.bits_per_dim:.3f} bits/dim",
             f"{report.step} of {length} timesteps measured; in the map the brightest pixel costs "
             f"{report.bits_per_pixel.max():.3g} bits, the mean one {report.bits_per_pixel.mean():.3g}",
         )
-        yield shown(done, report, x_0)
+        yield shown(done, report, x_0, recipe)
 
-    def shown(line: str, report: LikelihoodReport, x_0: Tensor) -> Update:
-        heat = picture_file(beside_its_bits(x_0, report), "bits-per-pixel")
+    def shown(line: str, report: LikelihoodReport, x_0: Tensor, recipe: dict[str, Any]) -> Update:
+        heat = picture_file(beside_its_bits(x_0, report), "bits-per-pixel", recipe)
         return {status: line, terms: table(report), plot: curve(report), where: heat}
 
     explain(ABOUT, "likelihood")
@@ -90,7 +93,7 @@ def build(shared: Shared) -> gr.Image:
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300
             )
     inputs = [shared.model, num_terms, variance, seed, picture, num_draws]
-    buttons.wire(shared, "likelihood", likelihood, inputs, [status, terms, plot, where])
+    buttons.wire(shared, "likelihood", likelihood, inputs, [status, terms, plot, where], LikelihoodRequest)
     return picture
 
 

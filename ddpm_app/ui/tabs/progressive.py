@@ -16,6 +16,7 @@ from ddpm_app.engine import Frame, SampleRequest, visits
 from ddpm_app.pictures import save_animation, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import new_folder, picture_file
+from ddpm_app.ui.forms import Told
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Results, Update, crisp, results
 from ddpm_app.ui.sessions import bar, spoken
@@ -39,13 +40,13 @@ class Film:
     recipe: dict[str, Any]
 
     @classmethod
-    def of(cls, frames: list[Frame], request: SampleRequest) -> "Film":
+    def of(cls, frames: list[Frame], request: SampleRequest, told: Told) -> "Film":
         """The stored frames of this request's run."""
         return cls(
             tuple(frame.t for frame in frames),
             torch.stack([frame.images for frame in frames]),
             torch.stack([frame.pred_x0_images for frame in frames]),
-            request.recipe() | {"procedure": "progressive"},
+            request.recipe() | {"procedure": "progressive"} | told.recipe,
         )
 
     def picture(self, place: int) -> Image.Image:
@@ -108,7 +109,8 @@ def build(shared: Shared) -> Results:
                     stored.append(frame)
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(), pair(frame.images, frame.pred_x0_images))
-        made = Film.of(stored, wanted)
+        told = shared.forms["progressive"].told(locals())
+        made = Film.of(stored, wanted, told)
         last = len(stored) - 1
         strips = [made.strip_file("x0-hat", made.pred_x0), made.strip_file("x_t", made.x_t)]
         done = run.clock.finished(
@@ -121,6 +123,7 @@ def build(shared: Shared) -> Results:
             frame.images,
             [f"seed {own}" for own in wanted.seeds],
             [wanted],
+            told=told,
             procedure="progressive",
             others=strips,
         ) | {
@@ -165,7 +168,7 @@ def build(shared: Shared) -> Results:
             )
             animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
             film = gr.State(time_to_live=3600)
-    buttons.wire(
+    form = buttons.wire(
         shared,
         "progressive",
         progressive,
@@ -182,6 +185,7 @@ def build(shared: Shared) -> Results:
             *shown.pickable,
         ],
     )
+    shown.share(form)
     scrubber.input(
         scrub,
         [scrubber, film],

@@ -79,7 +79,9 @@ def build(shared: Shared) -> gr.Image:
                 before += 2 * count
                 done.append(frame)
                 yield {table: errors(pictures, done, counts)}
-        recipe = wanted.recipe() | {"procedure": "reconstruct", "steps": counts}
+        begun = {"picture": pictures[0]} if picture else {}
+        told = shared.forms["reconstruct"].told(locals(), **begun)
+        recipe = wanted.recipe() | {"procedure": "reconstruct", "steps": counts} | told.recipe
         yield {
             status: run.clock.finished(f"{len(counts) * len(pictures)} reconstructions"),
             shown: picture_file(rows(pictures, done, counts), "reconstructed", recipe),

@@ -46,6 +46,7 @@ def build(shared: Shared) -> Results:
             torch.cat(images),
             grid.captions,
             grid.requests,
+            told=shared.forms["respacing"].told(locals()),
             procedure="respacing",
         )
 
@@ -62,5 +63,6 @@ def build(shared: Shared) -> Results:
                 status=bar("Press Compare variances: one row after another appears here", 0),
                 enlarged=True,
             )
-    buttons.wire(shared, "respacing", respacing, [shared.model, steps, num_images, seed], shown.outputs)
+    inputs = [shared.model, steps, num_images, seed]
+    shown.share(buttons.wire(shared, "respacing", respacing, inputs, shown.outputs))
     return shown

@@ -52,7 +52,8 @@ def build(shared: Shared) -> Results:
             f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
         )
         captions = [f"seed {own}" for own in wanted.seeds]
-        yield shown.finished(done, sheet(frame.images), frame.images, captions, [wanted])
+        told = shared.forms["sample"].told(locals())
+        yield shown.finished(done, sheet(frame.images), frame.images, captions, [wanted], told=told)
 
     explain(ABOUT, "sample")
     with gr.Row(elem_classes="tab"):
@@ -80,5 +81,5 @@ def build(shared: Shared) -> Results:
                 bar(f"Made earlier by {DEFAULT_MODEL}: press Generate for new ones", 0),
             )
     inputs = [shared.model, num_images, *chain.inputs, chain.rederive_eps, langevin_steps, langevin_snr]
-    buttons.wire(shared, "sample", sample, inputs, shown.outputs)
+    shown.share(buttons.wire(shared, "sample", sample, inputs, shown.outputs))
     return shown

@@ -69,10 +69,14 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
             + (f". {ALIKE}" if alike(sampler, eta) else ""),
         )
-        heat = picture_file(spread(frame.images), "spread", wanted.recipe() | {"procedure": "spread"})
-        yield shown.finished(done, sheet(tiles(frame)), frame.images, captions, [wanted], others=[heat]) | {
-            difference: heat
-        }
+        begun = {} if given is None else {"picture": given}
+        told = shared.forms["stochastic"].told(locals(), **begun)
+        recipe = wanted.recipe() | {"procedure": "spread"} | told.recipe
+        heat = picture_file(spread(frame.images), "spread", recipe)
+        picture_of_all = sheet(tiles(frame))
+        yield shown.finished(
+            done, picture_of_all, frame.images, captions, [wanted], told=told, others=[heat]
+        ) | {difference: heat}
 
     explain(ABOUT, "stochastic")
     with gr.Row(elem_classes="tab"):
@@ -93,7 +97,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
                 "Where they differ: standard deviation of each pixel, bright is large", small=True
             )
     presets.input(lambda t: t, presets, steps, queue=False, api_visibility="private")
-    steps.input(
+    steps.change(
         lambda t: t if t in PAPER_STEPS else None, steps, presets, queue=False, api_visibility="private"
     )
     for changed in (chain.sampler, chain.eta):
@@ -105,7 +109,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             api_visibility="private",
         )
     inputs = [shared.model, steps, num_images, *chain.inputs, picture, chain.rederive_eps]
-    buttons.wire(shared, "stochastic", stochastic, inputs, [*shown.outputs, difference])
+    outputs = [*shown.outputs, difference]
+    shown.share(buttons.wire(shared, "stochastic", stochastic, inputs, outputs, StochasticRequest))
     return shown, picture
 
 

@@ -1,0 +1,79 @@
+"""What each English sentence of the page is in the other languages.
+
+A catalogue is a JSON object from sentence to translation. `{}` in a sentence stands for what a handler fills
+in; the translation names it again, as `{}` in the same order or as `{0}`, `{1}`.
+"""
+
+__all__ = ["FOLLOWS", "LANGUAGES", "catalogue", "gaps", "in_language", "language_of", "translation"]
+
+import functools
+import json
+import re
+from pathlib import Path
+
+from ddpm_app.ui.languages.texts import Kind, has_words, rewritten
+
+LANGUAGES = ("ko", "zh-CN")
+FOLLOWS = {"zh-TW": "zh-CN"}  # locales of Gradio's that read another one's catalogue
+SAME = {  # in every language
+    *("DDIM", "Improved DDPM", "UniPC", "DPM-Solver++", "SDE-DPM-Solver++", "SNR", "RGB", "eta"),
+    *("owner/name", "Ho et al.", "Song et al.", "Nichol and Dhariwal", "exact-shapes", "exact-normal"),
+}
+NAME = re.compile(r"[\w.\-/]*\d[\w.\-/]*")  # of a model or a repository: one word with a digit in it
+FEW = 6  # letters: such a sentence is translated only if all that fills its holes is
+LONGEST = 1000  # that is matched against sentences with holes
+HOLE = re.compile(r"\{\}")
+
+
+@functools.cache
+def catalogue(language: str) -> dict[str, str]:
+    """From English sentence to its translation."""
+    return json.loads(Path(__file__).with_name(f"{language}.json").read_text(encoding="utf-8"))
+
+
+def language_of(tag: str) -> str:
+    """The catalogue for a language tag as browsers send it, by Gradio's own rule; empty for English."""
+    for locale in (tag, tag.split("-")[0]):
+        if (language := FOLLOWS.get(locale, locale)) in LANGUAGES:
+            return language
+    return ""
+
+
+def in_language(kind: Kind, text: str, language: str) -> str:
+    """The text with every sentence of it in that language."""
+    return rewritten(kind, text, lambda sentence: translation(sentence, language))
+
+
+def translation(sentence: str, language: str) -> str:
+    """The sentence in that language, what fills its holes too; as it is where the catalogue lacks it."""
+    known = catalogue(language)
+    if sentence in known or len(sentence) > LONGEST:
+        return known.get(sentence, sentence)
+    for pattern, answer, telling in _patterns(language):
+        found = pattern.fullmatch(sentence)
+        if found and (telling or not gaps(sentence, language)):
+            return answer.format(*(translation(part, language) for part in found.groups()))
+    return sentence
+
+
+def gaps(sentence: str, language: str) -> list[str]:
+    """What of the sentence has words and no translation; empty when it is complete."""
+    if sentence in catalogue(language) or sentence in SAME or NAME.fullmatch(sentence):
+        return []
+    for pattern, *_ in _patterns(language):
+        if found := pattern.fullmatch(sentence):
+            return [gap for part in found.groups() if has_words(part) for gap in gaps(part, language)]
+    return [sentence]
+
+
+@functools.cache
+def _patterns(language: str) -> list[tuple[re.Pattern[str], str, bool]]:
+    """The sentences with holes, those with most of their own first, and which are no mere `{} in {}`."""
+    known = catalogue(language)
+    own = {sentence: HOLE.sub("", sentence) for sentence in known if HOLE.search(sentence)}
+    found = []
+    for sentence in sorted(own, key=lambda each: -len(own[each])):
+        pattern = re.compile("(.+?)".join(map(re.escape, HOLE.split(sentence))), re.DOTALL)
+        letters = sum(map(str.isalpha, own[sentence]))
+        found.append((pattern, known[sentence], not 0 < letters <= FEW))
+    return found

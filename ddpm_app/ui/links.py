@@ -1,0 +1,25 @@
+"""Links that carry a tab and its settings: made within the page."""
+
+__all__ = ["copies_link"]
+
+import json
+from pathlib import Path
+
+import gradio as gr
+
+from ddpm_app.ui.forms import Form
+
+COPY = Path(__file__).with_name("copy_link.js").read_text()
+COPIED = "The link is copied. It restores these settings and starts nothing by itself."
+WITHOUT_PICTURES = "Pictures do not travel in a link: download the sheet, which carries them."
+
+
+def copies_link(button: gr.Button, form: Form) -> None:
+    """The button puts the link into the clipboard that says what the form's controls show at that moment."""
+    controls = form.sayable
+    script = COPY.replace("TAB", json.dumps(form.tab)).replace("NAMES", json.dumps(list(controls)))
+    pictures = len(controls) < len(form.controls)
+    button.click(None, list(controls.values()), js=script, api_visibility="private").then(
+        lambda: gr.Info(f"{COPIED} {WITHOUT_PICTURES}" if pictures else COPIED),  # queued, or it is not shown
+        api_visibility="private",
+    )

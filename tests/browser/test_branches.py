@@ -1,0 +1,54 @@
+"""A walk through the tree of branches in the real page, by mouse and by keyboard."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_page import PATIENCE, browser, fill, open_tab, page, press, status  # noqa: F401
+from tests.ui.conftest import engine, url  # noqa: F401 - the same real server
+
+pytestmark = pytest.mark.browser
+
+
+def colours(page: Page, canvas: str) -> int:  # noqa: F811
+    """How many a canvas shows; 1 while it is blank."""
+    return page.locator(canvas).evaluate(
+        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height)"
+        ".data.buffer)).size"
+    )
+
+
+def test_the_tree_made_earlier_is_walked_by_keyboard_and_shows_its_pictures(page: Page):  # noqa: F811
+    open_tab(page, "Branches")
+    rows = page.locator(".branching-row")
+    expect(rows).to_have_count(3, timeout=PATIENCE)
+    expect(page.locator(".branching-told")).to_contain_text("t = 550 of the trunk", timeout=PATIENCE)
+    rows.nth(0).focus()
+    page.keyboard.press("ArrowDown")
+    expect(rows.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".branching-path button")).to_have_count(2)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".branching-time output")).to_have_text("t = 400")
+    page.wait_for_function("document.querySelectorAll('.branching canvas').length > 3")
+    assert colours(page, "canvas.guess") > 20
+    page.locator(".branching-path button").first.click()  # back up
+    expect(rows.nth(0)).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_tree_grows_where_it_is_forked(page: Page):  # noqa: F811
+    open_tab(page, "Branches")
+    fill(page, "Reverse steps", 10)
+    press(page, "New trunk")
+    expect(status(page)).to_contain_text("A trunk to fork", timeout=PATIENCE)
+    rows = page.locator(".branching-row")
+    expect(rows).to_have_count(1)
+    page.get_by_role("slider", name="t along the path").press("Home")
+    fill(page, "Branches", 2)
+    press(page, "Fork here")
+    expect(status(page)).to_contain_text(re.compile("2 branches from t = .* of the trunk"), timeout=PATIENCE)
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_have_attribute("aria-label", re.compile("seed 200 from t = "))
+    rows.nth(2).click(position={"x": 5, "y": 30})
+    page.get_by_role("slider", name="t along the path").press("End")
+    expect(page.locator(".branching-told")).to_contain_text("nothing is left to draw")

@@ -1,0 +1,158 @@
+"""The page speaks Korean and Chinese, completely; the catalogues, and what handlers say in them."""
+
+import ast
+import re
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+import ddpm_app
+from ddpm_app.engine import Engine
+from ddpm_app.ui import build_app
+from ddpm_app.ui.languages.catalogues import LANGUAGES, catalogue, gaps, language_of, translation
+from ddpm_app.ui.languages.page import Page, marker, unmarked, visitor_texts
+from ddpm_app.ui.languages.texts import sentences
+from tests.ui.conftest import MODEL
+
+PACKAGE = Path(ddpm_app.__file__).parent
+SPEAKERS = {"bar", "finished", "line", "stopped", "Error", "Info", "Warning", "UserError"}
+# what a visitor can run into; what is wrong with a checkpoint's files stays English
+SPOKEN_IN = ["ui", "engine", "core", "pictures.py", "errors.py", "models/catalogue.py", "models/hub.py"]
+FORMULA = re.compile(r"\$\$?.+?\$\$?|`[^`]+`|\]\([^)]+\)")
+
+
+@pytest.fixture(scope="module")
+def page(engine: Engine) -> Page:
+    page = build_app(engine, MODEL)
+    assert isinstance(page, Page)
+    return page
+
+
+def on_page(page: Page) -> list[str]:
+    """Every sentence that stands on the built page, in all tabs."""
+    told = []
+    for props, name, kind in visitor_texts(gr.Blocks.get_config_file(page)):
+        texts = [shown for shown, _ in props[name]] if kind == "choices" else [props[name]]
+        told += [sentence for text in texts for sentence in sentences(kind, text)]
+    return told
+
+
+def in_code() -> list[str]:
+    """Every sentence that the code says to a visitor at run time, with 7 for what is filled in."""
+    files = [file for place in SPOKEN_IN for file in ([PACKAGE / place, *(PACKAGE / place).rglob("*.py")])]
+    calls = [
+        node
+        for file in files
+        if file.suffix == ".py"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in SPEAKERS
+    ]
+    told = [template(each) for call in calls for each in call.args]
+    return [each for each in told if re.search("[A-Za-z]{2}", each)]
+
+
+def template(node: ast.expr) -> str:
+    """The text of a string in code; empty for any other expression."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "7" for part in node.values)  # type: ignore[misc]
+    return ""
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_sentence_of_the_page_is_without_a_translation(page: Page, language: str):
+    missing = {gap for sentence in on_page(page) for gap in gaps(sentence, language)}
+    assert sorted(missing) == [], f"add these to ddpm_app/ui/languages/{language}.json"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_sentence_that_the_code_says_is_without_a_translation(language: str):
+    told = in_code()
+    assert len(told) > 50
+    missing = {gap for sentence in told for gap in gaps(sentence, language)}
+    assert sorted(missing) == [], f"add these to ddpm_app/ui/languages/{language}.json, `{{}}` for each 7"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_translations_keep_formulae_code_links_and_holes(language: str):
+    for sentence, told in catalogue(language).items():
+        assert told.strip(), sentence
+        if "{}" in sentence:
+            values = [f"<{k}>" for k in range(sentence.count("{}"))]
+            filled = told.format(*values)
+            assert [value for value in values if filled.count(value) != 1] == [], sentence
+        else:
+            assert set(FORMULA.findall(sentence)) == set(FORMULA.findall(told)), sentence
+
+
+def test_all_catalogues_have_the_same_sentences():
+    first, *others = [set(catalogue(language)) for language in LANGUAGES]
+    assert all(other == first for other in others)
+
+
+def test_a_missing_sentence_is_found_and_stays_english():
+    assert gaps("A sentence that nobody has translated", "ko") == ["A sentence that nobody has translated"]
+    assert gaps("step 3 of a sentence nobody knows", "ko") == ["a sentence nobody knows"]
+    for sentence in ("A sentence that nobody has translated", "an old woman lives in a shoe of gold"):
+        assert translation(sentence, "ko") == sentence
+
+
+@pytest.mark.parametrize(
+    ("tag", "language"),
+    [
+        ("ko-KR", "ko"),
+        ("ko", "ko"),
+        ("zh-CN", "zh-CN"),
+        ("zh-TW", "zh-CN"),
+        ("en-US", ""),
+        ("fr", ""),
+        ("", ""),
+    ],
+)
+def test_a_browsers_language_tag_finds_its_catalogue(tag: str, language: str):
+    assert language_of(tag) == language
+
+
+def test_markers_survive_the_braces_of_formulae():
+    text = r"so much of $\tilde{\beta}_{t}$"
+    assert marker(text).count("}") == 1
+    assert unmarked(marker(text)) == text
+
+
+def test_no_value_of_a_widget_is_a_key_that_gradio_would_translate(page: Page):
+    keys = page.get_config_file()["i18n_translations"]["en"]
+    values = [
+        block.value
+        for block in page.blocks.values()
+        if isinstance(block, gr.Dropdown | gr.Radio | gr.Textbox | gr.CheckboxGroup)
+    ]
+    assert not [value for value in values if isinstance(value, str) and value in keys]
+
+
+def test_the_api_stays_english(client: Client):
+    told = str(client.view_api(return_format="dict"))
+    assert "__i18n__" not in told
+    assert "Reverse steps" in told
+
+
+@pytest.mark.parametrize(
+    ("accepted", "line", "refusal"),
+    [
+        ("ko-KR,ko;q=0.9", "그림 2장", "범위의 정수"),
+        ("zh-TW", "2 张图片", "之内的整数"),
+        ("en", "2 pictures in", "whole"),
+    ],
+)
+def test_status_lines_and_errors_follow_the_browsers_language(
+    url: str, accepted: str, line: str, refusal: str
+):
+    client = Client(url, verbose=False, headers={"Accept-Language": accepted})
+    settings = {"model": MODEL, "num_inference_steps": 4, "api_name": "/sample"}
+    assert line in str(client.predict(**settings, num_images=2)[0])
+    with pytest.raises(AppError, match=refusal):
+        client.predict(**settings, seed=2**70)
+    client.close()

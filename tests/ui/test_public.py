@@ -1,0 +1,399 @@
+"""A page for strangers, through the real server: every way in is held to the same limits."""
+
+import base64
+import inspect
+import json
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import pytest
+import torch
+from gradio.utils import get_upload_folder
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError, ValidationError
+from PIL import Image
+
+from ddpm_app.engine import UNLIMITED, Engine, Limits
+from ddpm_app.models import HUB_MODELS
+from ddpm_app.ui import build_app, launch_options
+from ddpm_app.ui.app import HEADER
+from ddpm_app.ui.files import sweep
+from ddpm_app.ui.public import NOTICE, is_public, limits_of
+from ddpm_app.ui.work import WORK
+from tests.ui.test_server import bomb, wait_until
+
+MODEL = "exact-shapes"
+ROOT = Path(__file__).parents[2]
+ONE_CALL = 2e4 * 32 * 32  # what exact-shapes costs
+CALLS = 2000
+LIMITS = Limits((MODEL, "tiny-8"), CALLS * ONE_CALL, 60.0)
+TOO_MUCH = {  # for each endpoint; the rest costs too little ever to be refused
+    "sample": {"num_images": 64, "num_inference_steps": 1000},
+    "progressive": {"num_images": 8, "num_inference_steps": 1000},
+    "stochastic": {"num_images": 24, "num_inference_steps": 1000},
+    "interpolate": {"kind": "grid", "num_inference_steps": 1000},
+    "figure": {"name": "Figure 9", "reverse_steps": 0},
+    "likelihood": {"num_terms": 1000, "num_draws": 16},
+    "consistency": {"steps": [400, 500, 1000]},
+    "reconstruct": {"steps": [400, 500, 1000]},
+    "latent_grid": {"edge": 12, "num_inference_steps": 1000},
+    "variances": {"num_timesteps": 10_000},
+    "respacing": {"steps": [500, 1000], "num_images": 8},
+    "bounds": {"steps": [500, 1000, 999, 998]},
+    "compression": {"num_terms": 10_000},
+}
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_pipeline: Path) -> Engine:
+    return Engine("cpu", tiny_pipeline.parent, LIMITS)
+
+
+@pytest.fixture(scope="module")
+def page(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[gr.Blocks]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        demo = build_app(engine, MODEL)
+        engine.model(MODEL)
+        demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(public=True))
+        yield demo
+        demo.close()
+
+
+@pytest.fixture
+def client(page: gr.Blocks) -> Iterator[Client]:
+    client = Client(page.local_url, verbose=False)
+    yield client
+    client.close()
+
+
+def endpoints(page: gr.Blocks) -> dict:
+    """The served functions by their names."""
+    return {fn.api_name: fn for fn in page.fns.values() if fn.api_visibility == "public"}
+
+
+def asked(page: gr.Blocks, name: str, settings: dict) -> httpx.Response:
+    """The answer to a plain POST, which a script would send."""
+    return httpx.post(f"{page.local_url}gradio_api/call/v2/{name}", json=settings, timeout=60)
+
+
+def refused(page: gr.Blocks, name: str, settings: dict) -> str:
+    """The sentence of a request that is not let into the queue."""
+    answer = asked(page, name, settings)
+    assert answer.status_code == 422, answer.text
+    return answer.json()["detail"][0]["message"]
+
+
+# the budget
+
+
+def test_every_served_endpoint_tells_its_work(page: gr.Blocks):
+    assert set(endpoints(page)) == WORK.keys()
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_what_is_too_much_is_refused_before_it_queues(page: gr.Blocks, name: str):
+    sentence = refused(page, name, {"model": MODEL} | TOO_MUCH[name])
+    assert "times the work" in sentence
+    assert "on your own machine" in sentence
+
+
+@pytest.mark.parametrize("name", [*WORK])
+@pytest.mark.parametrize("model", ["/etc", "../../x", "google/ddpm-cifar10-32"])
+def test_no_endpoint_takes_a_model_that_is_not_on_the_list(page: gr.Blocks, name: str, model: str):
+    assert "not among the models" in refused(page, name, {"model": model})
+
+
+SMALL = {
+    "sample": {"num_images": 2, "num_inference_steps": 5, "sampler": "ddim", "langevin_steps": 2},
+    "progressive": {"num_images": 2, "num_inference_steps": 5},
+    "stochastic": {"num_images": 3, "num_inference_steps": 6},
+    "interpolate": {"kind": "grid", "num_images": 2, "num_inference_steps": 4, "picture_a": None},
+    "figure": {"name": "Figure 7", "reverse_steps": 6},
+    "likelihood": {"num_terms": 10, "num_draws": 2, "picture": None},
+    "consistency": {"steps": [2, "4"], "num_images": 2},
+    "reconstruct": {"steps": [2, 5]},
+    "latent_grid": {"edge": 2, "num_inference_steps": 4},
+    "respacing": {"steps": [2, 5], "num_images": 2},
+    "bounds": {"steps": [3, 6]},
+    "compression": {"num_terms": 200, "picture": None},
+    "forward": {"picture": None},
+    "schedules": {"picture": None},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_work_told_is_the_work_done(
+    page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Or up to a half more: a chain that is stopped at t runs its lower part only."""
+    fn, done = endpoints(page)[name], []
+    given = [each for each in inspect.signature(fn.fn).parameters if each != "request"]
+    values = dict(zip(given, (each.value for each in fn.inputs), strict=True)) | {"model": "tiny-8"}
+    values = {key: None if isinstance(value, dict) else value for key, value in values.items()} | SMALL[name]
+    model = engine.model("tiny-8")
+    spend = engine._spend
+    monkeypatch.setattr(engine, "_spend", lambda *call: (done.append(call[0].network_calls), spend(*call)))
+    answer = fn.fn(**values, request=gr.Request(session_hash=name))
+    if inspect.isgenerator(answer):
+        list(answer)
+    told = WORK[name](**values, loaded=model)
+    assert sum(done) <= told * 1.02 + 2
+    assert told <= 1.5 * sum(done)
+
+
+def test_a_line_under_the_button_tells_the_share_before_the_click(page: gr.Blocks):
+    told = {fn.outputs[0]: fn.fn for fn in page.fns.values() if fn.name == "told"}
+    assert len(told) >= 10
+    lines = [line for line in told if line.elem_classes == ["budget"]]
+    assert len(lines) == len(told)
+    assert all(line.visible for line in lines)
+    sample = endpoints(page)["sample"]
+    (say,) = [fn.fn for fn in page.fns.values() if fn.name == "told" and fn.inputs == sample.inputs]
+    values = [each.value for each in sample.inputs]
+    assert say(*values) == "Takes 16 % of what one run may take on this public page."
+    assert "Too much here" in say(*[1000 if value == 20 else value for value in values])
+
+
+# one run a visitor, and the others
+
+
+def test_a_visitor_has_one_run_at_a_time_and_others_are_not_kept(page: gr.Blocks, engine: Engine):
+    busy, other = (Client(page.local_url, verbose=False) for _ in range(2))
+    long = {"model": MODEL, "num_images": 2, "num_inference_steps": 1000, "api_name": "/sample"}
+    job = busy.submit(**long)
+    wait_until(lambda: engine.active_runs >= 1)
+    for name in ("/sample", "/latent_grid"):
+        with pytest.raises(ValidationError, match="under way or waiting"):
+            busy.predict(model=MODEL, num_inference_steps=2, api_name=name)
+    other.predict(model=MODEL, num_inference_steps=2, num_images=1, api_name="/sample")
+    job.cancel()
+    wait_until(lambda: engine.active_runs == 0)
+    busy.predict(model=MODEL, num_inference_steps=2, num_images=1, api_name="/sample")
+    busy.close()
+    other.close()
+
+
+def test_a_full_queue_says_so(page: gr.Blocks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(page._queue, "max_size", 0)
+    answer = asked(page, "sample", {"model": MODEL})
+    assert answer.status_code == 503
+    assert "Queue is full" in answer.json()["detail"]
+
+
+def raises(x_t, t):
+    raise RuntimeError("the device is gone")
+
+
+def stalls(x_t, t):
+    time.sleep(2)
+    return x_t
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (raises, "bug in the app"),
+        (lambda x_t, t: x_t * torch.nan, "no number"),
+        (stalls, "has not answered in time"),
+    ],
+    ids=["raises", "nan", "stalls"],
+)
+def test_whoever_meets_a_network_that_fails_is_told_and_the_others_go_on(
+    page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch, network, said: str
+):
+    failing = replace(engine.model("tiny-8"), denoiser=network)
+    monkeypatch.setattr(engine.workers[0].shelf._kept["tiny-8", "exact"], "model", failing)
+    monkeypatch.setattr(engine.workers[0].batcher._patience, "_seconds", 0.5)
+    going, unlucky = (Client(page.local_url, verbose=False) for _ in range(2))
+    settings = {"num_images": 1, "sampler": "ddim", "api_name": "/sample"}
+    job = going.submit(model=MODEL, num_inference_steps=300, **settings)
+    with pytest.raises(AppError, match=said):
+        unlucky.predict(model="tiny-8", num_inference_steps=3, **settings)
+    assert "1 pictures in" in str(job.result(60)[0])
+    assert engine.active_runs == 0
+    going.close()
+    unlucky.close()
+
+
+# what is no way in
+
+
+def test_there_is_no_way_around_the_queue(page: gr.Blocks):
+    for fn in endpoints(page).values():
+        for way in (f"run/{fn.api_name}", f"run/{fn.api_name}/", f"api/{fn.api_name}", "run/predict"):
+            answer = httpx.post(f"{page.local_url}gradio_api/{way}", json={"data": [], "fn_index": fn._id})
+            assert answer.status_code == 404, way
+
+
+def test_what_does_not_queue_draws_nothing(page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "run", lambda *a: pytest.fail("the network was used"))
+    free = [fn for fn in page.fns.values() if fn.fn and not fn.queue]
+    assert len(free) > 20
+    for fn in free:
+        values = [None if isinstance(each.value, dict) else each.value for each in fn.inputs]
+        body = {"data": values, "fn_index": fn._id, "session_hash": "a1"}
+        httpx.post(f"{page.local_url}gradio_api/run/predict", json=body, timeout=60)
+
+
+def test_files_of_the_server_are_not_given_away(page: gr.Blocks, engine: Engine):
+    inside = engine.checkpoints / "tiny-8" / "model_index.json"
+    assert inside.exists()
+    ours = Path(get_upload_folder(), "ddpm_app")
+    wanted = [inside, ROOT / "app.py", "/etc/passwd", f"{ours}/../../../../etc/passwd", ours, ours.parent]
+    for file in wanted:
+        for way in ("gradio_api/file=", "gradio_api/file/", "file="):
+            answer = httpx.get(f"{page.local_url}{way}{file}")
+            assert answer.status_code in (403, 404), (way, file)
+
+
+def test_pictures_lie_under_names_that_nobody_can_guess_and_are_gone_by_age(client: Client, page: gr.Blocks):
+    def kept() -> list[Path]:
+        return list(Path(get_upload_folder(), "ddpm_app").iterdir())
+
+    before = set(kept())
+    client.predict(model=MODEL, num_inference_steps=2, num_images=2, api_name="/sample")
+    new = set(kept()) - before
+    assert new
+    assert all(len(folder.name) >= 22 for folder in new)
+    assert len({folder.name[:6] for folder in new}) == len(new)
+    (sheet,) = [file for folder in new for file in folder.glob("sheet.png")]
+    assert httpx.get(f"{page.local_url}gradio_api/file={sheet}").status_code == 200
+    sweep(-1)
+    assert not kept()
+    assert httpx.get(f"{page.local_url}gradio_api/file={sheet}").status_code == 403
+
+
+def test_a_picture_named_by_its_path_or_address_is_not_taken(page: gr.Blocks):
+    for path in (str(ROOT / "docs" / "sample.png"), "http://127.0.0.1:9/a.png"):
+        picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        answer = asked(page, "forward", {"model": MODEL, "picture": picture})
+        assert answer.status_code == 400
+        assert "upload it first" in answer.json()["detail"]
+
+
+def test_an_upload_of_more_than_five_megabytes_is_refused(client: Client, page: gr.Blocks, tmp_path: Path):
+    file = tmp_path / "large.png"
+    file.write_bytes(b"0" * (5 * 2**20 + 1))
+    with file.open("rb") as opened:
+        answer = httpx.post(f"{page.local_url}gradio_api/upload", files={"files": opened})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("way", ["upload", "data"])
+def test_a_small_file_that_grows_to_a_huge_picture_gets_its_sentence(
+    client: Client, page: gr.Blocks, tmp_path: Path, way: str
+):
+    file = bomb(tmp_path / "bomb.png", 13_000)
+    picture = handle_file(file)
+    if way == "data":
+        url = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+        picture = {"path": None, "url": url, "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError, match="8 million pixels"):
+        client.predict(model=MODEL, picture=picture, api_name="/forward")
+
+
+def test_a_picture_in_a_data_url_is_read_like_an_uploaded_one(client: Client, tmp_path: Path):
+    Image.new("RGB", (32, 32), (200, 10, 10)).save(tmp_path / "red.png")
+    url = "data:image/png;base64," + base64.b64encode((tmp_path / "red.png").read_bytes()).decode()
+    picture = {"path": None, "url": url, "meta": {"_type": "gradio.FileData"}}
+    now, *_ = client.predict(model=MODEL, picture=picture, api_name="/forward")
+    with Image.open(now["value"] if isinstance(now, dict) else now) as shown:
+        assert shown.convert("RGB").getpixel((0, 0)) == (200, 10, 10)
+
+
+# what is told to strangers
+
+
+def test_a_bug_is_told_as_one_without_its_traceback(
+    client: Client, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def broken(*_):
+        raise KeyError(str(ROOT))
+
+    monkeypatch.setattr(engine, "_spend", broken)
+    with pytest.raises(AppError) as told:
+        client.predict(model=MODEL, num_inference_steps=2, num_images=1, api_name="/sample")
+    assert "bug in the app" in str(told.value)
+    assert str(ROOT) not in str(told.value)
+    assert "KeyError" in caplog.text
+
+
+def test_what_gradio_itself_stumbles_over_is_told_without_paths(page: gr.Blocks):
+    answer = asked(page, "sample", {"model": MODEL, "num_images": {"path": None, "odd": [1, 2]}})
+    event = answer.json()["event_id"]
+    said = httpx.get(f"{page.local_url}gradio_api/call/v2/sample/{event}", timeout=60).text
+    assert "event: error" in said
+    assert "Traceback" not in said
+    assert str(ROOT) not in said
+
+
+def test_the_page_names_no_folder_of_the_server(page: gr.Blocks, engine: Engine):
+    for path in ("", "config", "gradio_api/info", "gradio_api/openapi.json", "gradio_api/startup-events"):
+        said = httpx.get(page.local_url + path).text
+        for folder in (ROOT, engine.checkpoints, Path.home() / ""):
+            assert f"{folder}/" not in said.replace(str(get_upload_folder()), ""), (path, folder)
+
+
+def test_every_answer_has_the_headers_of_a_public_page(page: gr.Blocks):
+    for path in ("", "config", "gradio_api/file=/etc/passwd", "gradio_api/run/x", "nowhere"):
+        headers = httpx.get(page.local_url + path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+        assert headers["Referrer-Policy"] == "same-origin"
+
+
+def test_a_public_page_says_so_and_shows_no_training_and_no_paths(page: gr.Blocks):
+    said = json.dumps(page.get_config_file(), default=str)
+    assert '"Train"' not in said
+    assert "type a folder" not in said
+    (model,) = [each for each in page.blocks.values() if getattr(each, "label", "") == "Model"]
+    assert not model.allow_custom_value
+    assert [value for _, value in model.choices] == [MODEL, "tiny-8"]
+    (header,) = [each for each in page.blocks.values() if getattr(each, "elem_classes", "") == ["header"]]
+    assert header.value.startswith(HEADER[:30])
+    assert NOTICE[:40] in header.value
+
+
+def options(**flags) -> Namespace:
+    own = {"share": False, "public": False, "host": "127.0.0.1", "auth": None, "device": "cpu"}
+    return Namespace(**own | {"model": MODEL, "checkpoints": Path("/nowhere")} | flags)
+
+
+def test_who_is_public_is_limited_and_nobody_else(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert limits_of(options()) == UNLIMITED
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for flag in ("share", "public"):
+        limits = limits_of(options(**{flag: True}))
+        assert limits.public
+        assert set(HUB_MODELS) < set(limits.models)
+    monkeypatch.setenv("SPACE_ID", "owner/space")
+    assert is_public(options())
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert limits_of(options(model="my/own")).models == ("my/own", MODEL, "exact-normal")
+
+
+def test_with_a_password_nothing_is_served_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with gr.Blocks(analytics_enabled=False) as small:
+        gr.Button().click(lambda: 7, outputs=gr.Number(), api_name="seven")
+    small.queue(api_open=False)
+    small.launch(prevent_thread_lock=True, quiet=True, auth=("me", "pass"), **launch_options(public=True))
+    try:
+        for path in ("config", "gradio_api/info", "gradio_api/file=/etc/passwd", "gradio_api/queue/status"):
+            assert httpx.get(small.local_url + path).status_code == 401, path
+        answer = httpx.post(f"{small.local_url}gradio_api/call/seven", json={"data": []})
+        assert answer.status_code == 401
+        upload = httpx.post(f"{small.local_url}gradio_api/upload", files={"files": b"1"})
+        assert upload.status_code == 401
+        client = Client(small.local_url, auth=("me", "pass"), verbose=False)
+        assert client.predict(api_name="/seven") == 7
+        client.close()
+    finally:
+        small.close()
