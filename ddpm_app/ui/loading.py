@@ -44,6 +44,7 @@ def describing(shared: Shared) -> Callable:
         try:
             for here, size in shared.engine.loading(name):
                 if newest[visitor] is not mine:
+                    yield [gr.skip(), *rest]  # the page is shown the last update once more at the end
                     return
                 if size:
                     yield [bar(fetched(here, size), here / size), *rest]
