@@ -102,7 +102,7 @@ def build_app(
             with gr.Tab("Figures", id="figures"):
                 figures.build(shared)
             with gr.Tab("Evaluate", id="evaluate"):
-                evaluate.build(shared, local=training)
+                evaluate.build(shared, local=training and not public)
             if training:
                 from ddpm_app.ui.tabs import train
 

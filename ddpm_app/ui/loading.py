@@ -43,13 +43,14 @@ def describing(shared: Shared) -> Callable:
         newest[visitor] = mine
         try:
             for here, size in shared.engine.loading(name):
-                if newest[visitor] is not mine:
+                if newest.get(visitor) is not mine:
+                    yield [gr.skip(), *rest]  # the page is shown the last update once more at the end
                     return
                 if size:
                     yield [bar(fetched(here, size), here / size), *rest]
             model = shared.engine.model(name)
             sliders = [gr.update(maximum=len(model.diffusion))] * len(rest)
-            yield [facts(model), *sliders] if newest[visitor] is mine else [gr.skip(), *rest]
+            yield [facts(model), *sliders] if newest.get(visitor) is mine else [gr.skip(), *rest]
         except UserError as error:
             yield [f"**This model cannot be used:** {error}", *rest]
         finally:

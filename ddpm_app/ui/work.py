@@ -19,7 +19,7 @@ def own(*pictures: str | None) -> int:
 
 
 def sampled(num_images: int, num_inference_steps: int, langevin_steps: int = 0, **_: object) -> int:
-    """Sample and Progressive."""
+    """Sample, Progressive and Evaluate."""
     return num_images * num_inference_steps * (1 + langevin_steps)
 
 
@@ -112,5 +112,6 @@ WORK: dict[str, Callable[..., int]] = {
     "respacing": respaced,
     "bounds": bounded,
     "schedules": noised,
+    "evaluate": sampled,
     "figure": drawn,
 }
