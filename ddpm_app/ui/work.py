@@ -1,4 +1,7 @@
-"""How often each button uses the network, counted in single images, from what its widgets hold."""
+"""How often each button uses the network, counted in single images, from what its widgets hold.
+
+Fork here has no row: it goes on with the model of its tree, and is held to the budget by the engine alone.
+"""
 
 __all__ = ["WORK"]
 
@@ -40,6 +43,16 @@ def interpolated(
     rows = len(interpolate.GRID_ROWS) if kind == interpolate.GRID else 1
     ends = 0 if kind == interpolate.SPHERE else own(picture_a, picture_b)
     return rows * num_images * num_inference_steps + ends
+
+
+def raced(num_images: int, num_inference_steps: int, other_num_inference_steps: int, **_: object) -> int:
+    """Compare, A and B."""
+    return num_images * (num_inference_steps + other_num_inference_steps)
+
+
+def branched(num_inference_steps: int, branches: str = "", **_: object) -> int:
+    """The trunk, and at most as much again for each path."""
+    return (1 + len(branches.split())) * num_inference_steps
 
 
 def squared(edge: int, num_inference_steps: int, **_: object) -> int:
@@ -102,6 +115,8 @@ WORK: dict[str, Callable[..., int]] = {
     "progressive": sampled,
     "stochastic": continued,
     "interpolate": interpolated,
+    "compare": raced,
+    "branches": branched,
     "forward": noised,
     "likelihood": measured,
     "compression": sent,

@@ -146,7 +146,7 @@ def test_a_t_that_the_run_does_not_visit_is_refused_with_the_nearest(engine, val
     [
         *(
             ({"sampler": name}, "one stored x_t does not hold")
-            for name in (*DETERMINISTIC, "sde-dpmsolver++")
+            for name in (*sorted(DETERMINISTIC), "sde-dpmsolver++")
         ),
         ({"langevin_steps": 2}, "langevin_steps to 0"),
         ({"diffusion_steps": 0}, "1..10000"),

