@@ -4,17 +4,15 @@ __all__ = ["METRIC", "NUM_SAMPLES", "add_arguments", "run"]
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ddpm_app.commands.report import known, loaded, progress, result, writable_folder
 from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest
-from ddpm_app.evaluation.draws import ALONE, Processes, collect
+from ddpm_app.evaluation.draws import collect, launched
 from ddpm_app.evaluation.extractors import FEATURES
 from ddpm_app.evaluation.samples import SAMPLES, Evaluation, Stage, evaluate_samples
 from ddpm_app.evaluation.scorecard import Scorecard, as_markdown
@@ -23,7 +21,6 @@ from ddpm_app.pictures import save_png, sheet
 METRIC = "fid"
 NUM_SAMPLES = 1000
 SHOWN = 64  # samples on the sheet
-PATIENCE = timedelta(days=60)  # of processes that wait for one another
 
 
 def add_arguments(parser: Any) -> None:
@@ -84,16 +81,3 @@ def followed(stages: Iterable[Stage | Scorecard]) -> Scorecard | None:
             what, began = at.what, time.perf_counter()
         progress(at.done, at.total, began, what)
     return card
-
-
-def launched(device: str) -> tuple[Processes, str]:
-    """This process among those that `accelerate launch` started, and its device."""
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
-        return ALONE, device
-    import torch
-    from accelerate import PartialState
-
-    cpu = device == "cpu" or not torch.cuda.is_available()
-    state = PartialState(cpu=cpu, timeout=PATIENCE)
-    own = str(state.device) if device == "auto" and not cpu else device
-    return Processes(state.process_index, state.num_processes, state.wait_for_everyone), own

@@ -4,12 +4,13 @@ Image k has seed + k, whoever draws it, and a chunk always holds the same k: an 
 is spread over processes, ends with the samples of one that was not. The folder belongs to one request.
 """
 
-__all__ = ["ALONE", "CHUNK", "Drawing", "Processes", "begin", "collect", "draw", "missing"]
+__all__ = ["ALONE", "CHUNK", "Drawing", "Processes", "begin", "collect", "draw", "launched", "missing"]
 
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ddpm_app.evaluation.checkpoint import weights_hash
 
 CHUNK = 64
 REQUEST = "request.json"
+PATIENCE = timedelta(days=60)  # of processes that wait for one another
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,18 @@ class Processes:
 
 
 ALONE = Processes(0, 1, lambda: None)
+
+
+def launched(device: str) -> tuple[Processes, str]:
+    """This process among those that `accelerate launch` started, and its device."""
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        return ALONE, device
+    from accelerate import PartialState
+
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    own = str(state.device) if device == "auto" and not cpu else device
+    return Processes(state.process_index, state.num_processes, state.wait_for_everyone), own
 
 
 @dataclass(frozen=True)
