@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ddpm_app.models.catalogue import locate
 from ddpm_app.models.exact import EXACT_MODELS
+from ddpm_app.models.folder import NETWORK_FILES, SCHEDULER_FILES
+from ddpm_app.models.weights import weight_files
 
 SETTINGS = "training.json"
 
@@ -18,11 +20,10 @@ def weights_hash(name: str, checkpoints: Path) -> str:
     if name.strip() in EXACT_MODELS:
         return ""
     path, found = locate(name.strip(), checkpoints), hashlib.sha256()
-    for part in (path, path / "unet", path / "scheduler"):
-        for file in sorted(part.glob("*")):
-            if file.suffix in (".json", ".safetensors", ".bin") and file.name != SETTINGS:
-                found.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}".encode())
-                found.update(file.read_bytes())
+    files = [path / name for name in (*NETWORK_FILES, *SCHEDULER_FILES) if (path / name).is_file()]
+    for file in [*files, *weight_files(path), *weight_files(path / "unet")]:
+        found.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}".encode())
+        found.update(file.read_bytes())
     return found.hexdigest()[:12]
 
 
