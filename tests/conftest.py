@@ -11,10 +11,12 @@ import pytest
 # networks this small lose more than they gain by sharing work between threads
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _HF_HOME = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
+_GRADIO = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
 os.environ |= {  # before anything imports gradio, huggingface_hub or accelerate, which read it once
     "ACCELERATE_USE_CPU": "true",
     "DDPM_APP_RUNTIME": "torch",  # networks this small are not worth compiling
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_TEMP_DIR": _GRADIO.name,  # one for all pages, which Gradio asks for at each file
     "HF_HOME": _HF_HOME.name,
     "HF_HUB_CACHE": str(Path(_HF_HOME.name, "hub")),
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
@@ -27,6 +29,7 @@ os.environ |= {  # before anything imports gradio, huggingface_hub or accelerate
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     _HF_HOME.cleanup()
+    _GRADIO.cleanup()
 
 
 @pytest.fixture(scope="session")

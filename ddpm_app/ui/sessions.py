@@ -86,6 +86,7 @@ class Sessions:
         self._alone = alone
         self._lock = threading.Lock()
         self._runs: list[Run] = []
+        self._abandoned: dict[tuple[str, str], Run] = {}  # the page turned away from it a moment before Stop
 
     @contextmanager
     def run(self, request: gr.Request, tab: str) -> Iterator[Run]:
@@ -95,8 +96,12 @@ class Sessions:
             if self._alone and self._goes(run.visitor):
                 raise UserError(ONE_AT_A_TIME)
             self._runs.append(run)
+            self._abandoned.pop((run.visitor, tab), None)
         try:
             yield run
+        except GeneratorExit:
+            self._abandoned[run.visitor, tab] = run
+            raise
         finally:
             with self._lock:
                 self._runs.remove(run)
@@ -111,12 +116,17 @@ class Sessions:
 
     def stop(self, request: gr.Request, tab: str) -> str:
         """Ends this visitor's runs in this tab; the closing line of the latest."""
-        stopped = self._cancel(lambda run: (run.visitor, run.tab) == (_visitor(request), tab))
+        key = _visitor(request), tab
+        stopped = self._cancel(lambda run: (run.visitor, run.tab) == key)
+        if last := self._abandoned.pop(key, None):
+            stopped.append(last)
         return stopped[-1].clock.stopped() if stopped else bar("Nothing runs or waits in this tab.", 0)
 
     def leave(self, request: gr.Request) -> None:
         """Ends every run of a visitor who closed the page."""
         self._cancel(lambda run: run.visitor == _visitor(request))
+        for key in [key for key in list(self._abandoned) if key[0] == _visitor(request)]:
+            self._abandoned.pop(key, None)
 
     def _cancel(self, meant: Callable[[Run], bool]) -> list[Run]:
         with self._lock:

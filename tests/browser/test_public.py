@@ -15,13 +15,11 @@ LIMITS = Limits((MODEL,), 2000 * 2e4 * 32 * 32, 60.0)  # two thousand images a s
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        demo = build_app(Engine("cpu", limits=LIMITS), MODEL)
-        demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(public=True))
-        yield demo.local_url
-        demo.close()
+def address() -> Iterator[str]:
+    demo = build_app(Engine("cpu", limits=LIMITS), MODEL)
+    demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(public=True))
+    yield demo.local_url
+    demo.close()
 
 
 def test_the_share_of_the_budget_follows_the_sliders_and_too_much_is_said(

@@ -16,9 +16,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture
-def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(tmp_path: Path) -> Iterator[str]:
     """A page whose models are this test's own."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     demo = build_app(Engine("cpu", tmp_path / "checkpoints"), "exact-shapes")
     demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     yield demo.local_url

@@ -5,7 +5,7 @@ import torch
 
 from ddpm_app.core.images import to_uint8
 from ddpm_app.core.samplers import generators
-from ddpm_app.engine import DETERMINISTIC, BranchRequest, Fork, SampleRequest
+from ddpm_app.engine import DETERMINISTIC, BranchRequest, Engine, Fork, SampleRequest
 from tests.doubles import refusal
 
 MODELS = ["tiny-8", "exact-normal"]
@@ -78,7 +78,7 @@ def test_a_frame_that_is_given_is_not_walked_to_again(engine, model, watch):
     walked = grown(engine, model, branch_seed=100)
     calls = []
     watch(lambda x_t, t: calls.append(int(t[0])))
-    engine._models.clear()  # so that it is loaded again, and watched
+    engine = Engine("cpu", engine.checkpoints)  # which loads it again, and is watched
     frame = walked[-1].shared[0]
     kept = frame.clone()
     given = grown(engine, model, branch_seed=100, x_t=frame)

@@ -14,12 +14,10 @@ GROWTH = 40  # MB that another 150 runs may add to a server after 50 of them
 
 
 @pytest.fixture(scope="module")
-def url(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tiny_pipeline: Path) -> Iterator[str]:
     arguments = ["--model", "tiny-8", "--checkpoints", str(tiny_pipeline.parent), "--device", "cpu"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        with serving([*arguments, "--public"]) as url:
-            yield url
+    with serving([*arguments, "--public"]) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,11 @@ def engine(tiny_pipeline: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def url(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        demo: gr.Blocks = build_app(engine, MODEL)
-        demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
-        yield demo.local_url
-        demo.close()
+def url(engine: Engine) -> Iterator[str]:
+    demo: gr.Blocks = build_app(engine, MODEL)
+    demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    yield demo.local_url
+    demo.close()
 
 
 @pytest.fixture(scope="session")

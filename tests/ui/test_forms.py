@@ -1,6 +1,5 @@
 """What a link or a recipe may say about a tab's controls, and what comes of it."""
 
-from collections.abc import Iterator
 
 import gradio as gr
 import pytest
@@ -19,16 +18,14 @@ T = 1000
 
 
 @pytest.fixture(scope="module")
-def forms(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Form]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        with gr.Blocks():
-            shared = Shared(engine, Sessions(), gr.Dropdown([MODEL], value=MODEL))
-            with gr.Tabs():
-                for module in (sample, stochastic, interpolate, compare, ddim):
-                    with gr.Tab(id=module.__name__):
-                        module.build(shared)
-        yield shared.forms
+def forms(engine: Engine) -> dict[str, Form]:
+    with gr.Blocks():
+        shared = Shared(engine, Sessions(), gr.Dropdown([MODEL], value=MODEL))
+        with gr.Tabs():
+            for module in (sample, stochastic, interpolate, compare, ddim):
+                with gr.Tab(id=module.__name__):
+                    module.build(shared)
+    return shared.forms
 
 
 def test_every_control_is_known_by_its_name_in_the_api(forms: dict[str, Form]):

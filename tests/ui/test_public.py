@@ -55,14 +55,12 @@ def engine(tiny_pipeline: Path) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def page(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[gr.Blocks]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        demo = build_app(engine, MODEL)
-        engine.model(MODEL)
-        demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(public=True))
-        yield demo
-        demo.close()
+def page(engine: Engine) -> Iterator[gr.Blocks]:
+    demo = build_app(engine, MODEL)
+    engine.model(MODEL)
+    demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(public=True))
+    yield demo
+    demo.close()
 
 
 @pytest.fixture
@@ -355,9 +353,8 @@ def test_a_public_page_says_so_and_shows_no_training_and_no_paths(page: gr.Block
     (model,) = [each for each in page.blocks.values() if getattr(each, "label", "") == "Model"]
     assert not model.allow_custom_value
     assert [value for _, value in model.choices] == [MODEL, "tiny-8"]
-    (header,) = [each for each in page.blocks.values() if getattr(each, "elem_classes", "") == ["header"]]
-    assert header.value.startswith(HEADER[:30])
-    assert NOTICE[:40] in header.value
+    header = [each.value for each in page.blocks.values() if getattr(each, "elem_classes", "") == ["header"]]
+    assert header == [HEADER, NOTICE]
 
 
 def options(**flags) -> Namespace:
@@ -379,8 +376,7 @@ def test_who_is_public_is_limited_and_nobody_else(monkeypatch: pytest.MonkeyPatc
     assert limits_of(options(model="my/own")).models == ("my/own", MODEL, "exact-normal")
 
 
-def test_with_a_password_nothing_is_served_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+def test_with_a_password_nothing_is_served_without_it():
     with gr.Blocks(analytics_enabled=False) as small:
         gr.Button().click(lambda: 7, outputs=gr.Number(), api_name="seven")
     small.queue(api_open=False)
