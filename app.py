@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import importlib.util
 import os
 import threading
 from pathlib import Path
@@ -36,8 +35,6 @@ def main() -> None:
     add("--checkpoints", type=Path, default=BUNDLED, help="the folder of named models")
     add("--mcp", action="store_true", help="also serve every endpoint as a tool (MCP)")
     options = parser.parse_args()
-    if options.mcp and importlib.util.find_spec("mcp") is None:
-        parser.error("--mcp needs the package mcp: pip install 'mcp>=1.21,<2'")
     if options.auth and ":" not in options.auth:
         parser.error("--auth needs a name and a password as USER:PASSWORD")
     try:
@@ -49,8 +46,7 @@ def main() -> None:
             server_port=options.port,
             share=options.share,
             auth=tuple(options.auth.split(":", 1)) if options.auth else None,
-            mcp_server=options.mcp,
-            **launch_options(public=engine.limits.public),
+            **launch_options(public=engine.limits.public, tools=options.mcp),
         )
     except UserError as error:
         parser.exit(2, f"error: {error}\n")

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 ROOT = Path(__file__).parents[2]
-APP = ("app.py", "README.md", "LICENSE", "SECURITY.md", "requirements.txt", "docs/*", "ddpm_app/*")
+APP = (
+    "app.py",
+    "README.md",
+    "LICENSE",
+    "SECURITY.md",
+    "requirements.txt",
+    "docs/*.png",
+    "docs/ablation.md",
+    "docs/api.md",
+    "ddpm_app/*",
+)
 MODELS = ("emoji-32", "mnist-28", "mnist-28-hybrid")  # those of the repository; a reader's own are not sent
 
 PARTS = (*CONFIGURATION, WEIGHTS[0], f"unet/{WEIGHTS[0]}", *BESIDE)

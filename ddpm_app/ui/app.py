@@ -37,6 +37,7 @@ from ddpm_app.ui.tabs import (
     stochastic,
 )
 from ddpm_app.ui.theme import THEME
+from ddpm_app.ui.tools import ready_tools
 
 HEADER = """# The interactive DDPM paper
 Every experiment of *Denoising Diffusion Probabilistic Models* (Ho, Jain, Abbeel 2020), live on this machine.
@@ -180,11 +181,14 @@ def listing(engine: Engine) -> Callable:
     return names
 
 
-def launch_options(*, public: bool = False) -> dict:
-    """What launch() needs to know about this page, or one for strangers."""
+def launch_options(*, public: bool = False, tools: bool = False) -> dict:
+    """What launch() needs to know about this page, or one for strangers, or one that serves tools."""
+    if tools:
+        ready_tools()
     kept = (*PUBLIC_CACHE_SECONDS, PUBLIC_CACHE_BYTES) if public else CACHE_SECONDS
     scripts = [Path(__file__).with_name(name).read_text() for name in ("accessible.js", "crisp.js")]
     return {
+        "mcp_server": tools,
         "theme": THEME,
         "css_paths": [Path(__file__).with_name("style.css")],
         "js": "() => {" + "".join(f"(\n{script}\n)();" for script in scripts) + "}",

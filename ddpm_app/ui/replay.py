@@ -124,7 +124,7 @@ def replay_box() -> Replay:
                     label="Or a link, or settings as JSON", lines=2, max_lines=4, max_length=MAX_WORDS
                 )
                 start = gr.Button("Replay", size="sm")
-    return Replay(file, words, start, gr.HTML(elem_classes="statusline"))
+    return Replay(file, words, start, gr.HTML(elem_classes="statusline notice"))
 
 
 def settings_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:

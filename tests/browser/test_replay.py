@@ -97,7 +97,7 @@ def test_a_copied_link_restores_its_tab_and_starts_nothing(
     expect(other.get_by_label("number input for Reverse steps").filter(visible=True)).to_have_value("18")
     expect(other.get_by_label("number input for Frozen at t").filter(visible=True)).to_have_value("321")
     assert engine.active_runs == 0
-    expect(closing_line(other)).to_contain_text("From the link: stochastic")
+    expect(status(other).first).to_contain_text("From the link: stochastic")
 
 
 def test_a_bad_link_gets_its_sentences_as_words_alone(context: BrowserContext, url: str):  # noqa: F811

@@ -27,7 +27,7 @@ def url(engine: Engine) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def client(url: str) -> Iterator[Client]:
-    client = Client(url, verbose=False)
+def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    client = Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
     yield client
     client.close()

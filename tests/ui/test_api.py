@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from ddpm_app.engine import Engine
 from ddpm_app.ui import build_app, launch_options
 from ddpm_app.ui.api import MARK, reference
+from tests.doubles import refusal
 from tests.ui.conftest import MODEL
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_the_python_examples_of_the_readme_run(url: str, capsys: pytest.CaptureF
 @pytest.fixture
 def tools_url(engine: Engine) -> Iterator[str]:
     demo = build_app(engine, MODEL, training=False)
-    demo.launch(prevent_thread_lock=True, quiet=True, mcp_server=True, **launch_options())
+    demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(tools=True))
     assert demo.mcp_server
     yield f"{demo.local_url}gradio_api/mcp/"
     demo.close()
@@ -97,14 +97,6 @@ def test_an_assistant_finds_every_endpoint_as_a_tool_and_draws_with_one(tools_ur
     assert any("2 pictures in" in getattr(part, "text", "") for part in answer.content)
 
 
-def test_the_flag_says_which_package_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    import app
-
-    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["app.py", "--mcp"])
-    with pytest.raises(SystemExit) as refused:
-        app.main()
-    assert refused.value.code == 2
-    assert "pip install 'mcp>=1.21,<2'" in capsys.readouterr().err
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ddpm_app.ui.tools.find_spec", lambda name: None)
+    assert "pip install 'mcp>=1.21,<2'" in refusal(lambda: launch_options(tools=True))

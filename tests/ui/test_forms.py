@@ -1,6 +1,5 @@
 """What a link or a recipe may say about a tab's controls, and what comes of it."""
 
-
 import gradio as gr
 import pytest
 import torch
