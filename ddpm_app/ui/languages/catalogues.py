@@ -16,7 +16,7 @@ from ddpm_app.ui.languages.texts import Kind, has_words, rewritten
 LANGUAGES = ("ko", "zh-CN")
 FOLLOWS = {"zh-TW": "zh-CN"}  # locales of Gradio's that read another one's catalogue
 SAME = {  # in every language
-    *("DDIM", "Improved DDPM", "UniPC", "DPM-Solver++", "SDE-DPM-Solver++", "SNR", "RGB", "eta"),
+    *("DDIM", "Improved DDPM", "UniPC", "DPM-Solver++", "SDE-DPM-Solver++", "SNR", "RGB", "eta", "Python"),
     *("owner/name", "Ho et al.", "Song et al.", "Nichol and Dhariwal", "exact-shapes", "exact-normal"),
 }
 NAME = re.compile(r"[\w.\-/]*\d[\w.\-/]*")  # of a model or a repository: one word with a digit in it
