@@ -20,7 +20,7 @@ def reference(info: Mapping[str, Any]) -> str:
 
 def _endpoint(name: str, endpoint: Mapping[str, Any]) -> str:
     rows = [
-        f"| `{each['parameter_name']}` | {_cell(each['label'])} | {_kind(each)} | {_default(each)} |"
+        f"| `{each['parameter_name']}` | {_shown(each['label'])} | {_kind(each)} | {_default(each)} |"
         for each in endpoint["parameters"]
     ]
     returns = ", ".join(map(_returned, endpoint["returns"]))
@@ -51,8 +51,9 @@ def _default(parameter: Mapping[str, Any]) -> str:
     return "an example" if isinstance(default, dict) else f"`{default!r}`"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _shown(label: str) -> str:
+    """The label in a cell; that of a hidden widget is a number of Gradio's, which changes with the page."""
+    return "hidden" if re.fullmatch(r"parameter_\d+", label) else label.replace("|", "\\|")
 
 
 def main() -> None:
