@@ -17,8 +17,9 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.loading import loading
 from ddpm_app.ui.openings import open_tree
-from ddpm_app.ui.results import LOADING, Results, Update, results, status_line
+from ddpm_app.ui.results import Results, Update, results, status_line
 from ddpm_app.ui.sessions import Run, bar, spoken
 from ddpm_app.ui.trees import MAX_BRANCHES, Growth, Tree, ordered, read_paths
 
@@ -70,8 +71,7 @@ def build(shared: Shared) -> Results:
         """Grows a trunk from noise, and every branch whose path is given."""
         plain, paths = requested(SampleRequest, locals(), num_images=1), read_paths(branches or "")
         with shared.sessions.run(request, "branches") as run:
-            yield {status: LOADING}
-            loaded = shared.engine.model(model, precision)
+            loaded = yield from loading(shared, status, run, model, precision)
             top = visited(plain, loaded)[0]
             trunk = BranchRequest(**plain.recipe(), diffusion_steps=top, branch_seed=plain.seed)
             run.clock.start()
@@ -128,8 +128,7 @@ def build(shared: Shared) -> Results:
         seeds = [(first + k) % (MAX_SEED + 1) for k in range(count)]
         seeds = [tree.seed(owner)] if noise == SAME else seeds
         with shared.sessions.run(request, "fork") as run:
-            yield {status: LOADING}
-            shared.engine.model(tree.trunk.model, tree.trunk.precision)
+            yield from loading(shared, status, run, tree.trunk.model, tree.trunk.precision)
             run.clock.start()
             tree = yield from forked(run, tree, owner, t, seeds)
         yield finished(run.clock.finished(*told(tree, owner, t, seeds)), tree) | {
