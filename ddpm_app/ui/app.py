@@ -74,7 +74,7 @@ def build_app(
                 min_width=260,
             )
             facts = gr.Markdown(elem_classes="facts")
-        shared = Shared(engine, Sessions(alone=public), chosen)
+        shared = Shared(engine, Sessions(alone=public), chosen, facts)
         with gr.Tabs() as tabs:
             with gr.Tab("Sample", id="sample"):
                 samples = sample.build(shared)

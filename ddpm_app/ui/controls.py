@@ -64,6 +64,7 @@ class Shared:
     engine: Engine
     sessions: Sessions
     model: gr.Dropdown
+    facts: gr.Markdown  # what the chosen model is, said once it is loaded
     # filled while the tabs are built
     timestep_sliders: list[gr.Slider] = field(default_factory=list)
     budget_lines: dict[str, gr.Markdown] = field(default_factory=dict)  # by the tab's name
