@@ -27,7 +27,8 @@ from ddpm_app.ui.sessions import bar, spoken
 ABOUT = r"""Two ways down from the same $x_T$, seed by seed: another sampler, other steps, another model. Draw
 the curtain between the two sheets, and see in levels of 0 to 255 how far they come apart.
 
-$$\text{RMSE} = \|A - B\| / \sqrt D, \qquad \text{PSNR} = 20 \log_{10}(255 / \text{RMSE})$$"""
+$$\begin{gathered} \text{RMSE} = \|A - B\| / \sqrt D \\
+\text{PSNR} = 20 \log_{10}(255 / \text{RMSE}) \end{gathered}$$"""
 THE_SAME = "the same"
 HEADERS = ["seed", "RMSE, 0–255", "PSNR, dB", "pixels equal, %"]
 UI = Path(__file__).parents[1]

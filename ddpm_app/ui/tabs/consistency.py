@@ -18,8 +18,9 @@ from ddpm_app.ui.sessions import bar, spoken
 ABOUT = r"""Each column starts from one $x_T$. DDIM with $\eta = 0$ follows the same path in few steps or in
 many, so the picture stays and only its details settle; DDPM's fresh noise leads elsewhere every time.
 
-$$x_{t-1} = \sqrt{\bar\alpha_{t-1}}\,\hat x_0 + \sqrt{1 - \bar\alpha_{t-1} - \sigma_t^2}\;\epsilon_\theta
-+ \sigma_t z, \quad \sigma_t = \eta \tilde\beta_t^{1/2}$$"""
+$$\begin{gathered} x_{t-1} = \sqrt{\bar\alpha_{t-1}}\,\hat x_0
++ \sqrt{1 - \bar\alpha_{t-1} - \sigma_t^2}\;\epsilon_\theta + \sigma_t z \\
+\sigma_t = \eta \tilde\beta_t^{1/2} \end{gathered}$$"""
 NOTHING = "nothing"
 BESIDE = [("nothing", NOTHING), *((f"DDPM, {label}", name) for label, name in VARIANCES)]
 

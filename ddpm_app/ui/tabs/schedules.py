@@ -26,8 +26,8 @@ from ddpm_app.ui.tabs.forward import curves
 ABOUT = r"""The linear schedule drowns a small picture early and spends its last steps on noise alone; the
 cosine schedule takes the picture away evenly.
 
-$$\bar\alpha_t = \frac{f(t)}{f(0)}, \quad f(t) = \cos^2\Bigl(\frac{t/T + s}{1 + s} \cdot \frac{\pi}{2}\Bigr),
-\quad s = 0.008$$"""
+$$\begin{gathered} \bar\alpha_t = \tfrac{f(t)}{f(0)}, \quad s = 0.008 \\
+f(t) = \cos^2\Bigl(\tfrac{t/T + s}{1 + s} \cdot \tfrac{\pi}{2}\Bigr) \end{gathered}$$"""
 SHARE = "ᾱ"
 
 
