@@ -51,6 +51,8 @@ def spelled(requests: Sequence[SampleRequest], told: Told) -> tuple[str, str, st
     return "\n".join(commands) if plain else "", snippet(requests, columns, told.checkpoints), told.json
 
 
-def _shown(said: tuple[str, str, str]) -> list[gr.Accordion | gr.Code | str]:
+def _shown(said: tuple[str, str, str] | None) -> list[gr.Accordion | gr.Code | str]:
+    if said is None:  # of a run that is no such request
+        return [gr.Accordion(visible=False), gr.Code(visible=False), "", ""]
     command, program, settings = said
     return [gr.Accordion(visible=True), gr.Code(command, visible=bool(command)), program, settings]
