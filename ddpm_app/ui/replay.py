@@ -56,7 +56,7 @@ class Replay:
 
         def from_link(request: gr.Request) -> Restored:
             settings = dict(request.query_params)
-            known = {"tab", *(name for form in shared.forms.values() for name in form.sayable)}
+            known = {"tab", *shared.forms["sample"].sayable}  # which is meant where no tab is named
             if not known & settings.keys():
                 return {self.notice: ""}
             try:
@@ -103,9 +103,10 @@ class Replay:
             name, sentences = shared.model.value, [f"{error}. The default stays."]
             loaded = shared.engine.model(name)
         values, more = form.accepted(settings, len(loaded.diffusion))
+        chosen = {shared.model: name} if "model" in form.controls else {}
         return {
-            self.notice: said(f"{what}: {form.tab} with {name}", sentences + more),
-            shared.model: name,
+            self.notice: said(f"{what}: {form.tab}" + (f" with {name}" if chosen else ""), sentences + more),
+            **chosen,
             form.asked: Asked(values, len(loaded.diffusion), run),
             **{tabs: gr.Tabs(selected=place) for tabs, place in form.way.items()},
         }
