@@ -20,13 +20,14 @@ from PIL import Image
 
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
-from ddpm_app.models import DEFAULT_MODEL
+from ddpm_app.models import BUNDLED, DEFAULT_MODEL
 from ddpm_app.pictures import read_recipe, save_png
 from ddpm_app.ui.app import build_app
 from ddpm_app.ui.openings import FOLDER, keep_tree
 from ddpm_app.ui.trees import Tree
 
 DIGITS, HYBRID = "mnist-28", "mnist-28-hybrid"  # the latter has a learned variance
+DIGIT = str(min((BUNDLED / DIGITS / "examples").glob("*.png"), default=""))
 TRAIN = "train"  # is no endpoint
 OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, by endpoint
     "progressive": {"model": DIGITS, "num_images": 2},
@@ -42,7 +43,7 @@ OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, b
     "variances": {"model": HYBRID},
     "respacing": {"model": HYBRID},
     "bounds": {"model": HYBRID},
-    "schedules": {"model": DIGITS},
+    "schedules": {"model": DIGITS, "picture": DIGIT},
     "figure": {"name": "Figure 5", "reverse_steps": 100},
     "evaluate": {"model": "exact-shapes", "num_images": 128},  # drawn shapes, as the data is
     TRAIN: {"num_steps": 800, "batch_size": 16},
@@ -61,15 +62,17 @@ def make(tabs: list[str], engine: Engine, folder: Path = FOLDER) -> None:
             raise UserError(f"there is no opening {tab}; choose among {', '.join(OPENINGS)}")
         for old in folder.glob(f"{tab}[.-]*"):
             old.unlink()
-        told = trained(folder) if tab == TRAIN else ran(tab, served[tab], folder)
+        told = trained(folder) if tab == TRAIN else ran(tab, served[tab], engine, folder)
         (folder / f"{tab}.json").write_text(json.dumps(told) + "\n")
 
 
-def ran(tab: str, served: Any, folder: Path) -> dict[str, Any]:
+def ran(tab: str, served: Any, engine: Engine, folder: Path) -> dict[str, Any]:
     """What a run of the tab's own handler leaves in its outputs; its pictures come into the folder."""
     wanted = {"model": DEFAULT_MODEL} | OPENINGS[tab]
+    engine.model(wanted["model"]).settle()  # so that one backend computes it all
     values = run(served, wanted)
-    settings = {"model": wanted["model"], "seed": 7} | OPENINGS[tab]
+    told_of = {name: value for name, value in OPENINGS[tab].items() if name != "picture"}
+    settings = {"model": wanted["model"], "seed": 7} | told_of
     told: dict[str, Any] = {"settings": settings, "outputs": {}}
     for tree in (value for value in values.values() if isinstance(value, Tree)):
         return told | keep_tree(tree, folder)
