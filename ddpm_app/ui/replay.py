@@ -129,8 +129,12 @@ def replay_box() -> Replay:
 
 
 def settings_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The run that a recipe tells of; one of the command line is a run of the Sample tab."""
-    run = recipe.get("run", {"tab": "sample"} | dict(recipe))
+    """The run that a recipe tells of; one of the command line is a run of the Sample tab.
+
+    That of a single branch grows its trunk and itself.
+    """
+    tab = "branches" if recipe.get("procedure") == "branches" else "sample"
+    run = recipe.get("run", {"tab": tab} | dict(recipe))
     if not isinstance(run, dict) or not isinstance(run.get("model"), str):
         raise UserError("the recipe names no run of a model; give a picture that a tab of this app made")
     return run
