@@ -95,7 +95,7 @@ def build_app(
             with gr.Tab("Compression", id="compression"):
                 compressed = compression.build(shared)
             with gr.Tab("Score", id="score") as tab:
-                score.build(tab)
+                score.build(shared, tab)
             with gr.Tab("DDIM", id="ddim"):
                 deterministic, encoded, experiments = ddim.build(shared)
             with gr.Tab("Improved DDPM", id="improved"):

@@ -9,6 +9,7 @@ __all__ = [
     "chain_controls",
     "examples",
     "explain",
+    "linked",
     "offer_examples",
     "own_or_given",
     "picture_input",
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.components import Component
 from torch import Tensor
 
@@ -33,7 +35,7 @@ from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engi
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.files import unpacked
-from ddpm_app.ui.forms import Form
+from ddpm_app.ui.forms import Check, Form
 from ddpm_app.ui.openings import open_with
 from ddpm_app.ui.sessions import Sessions
 
@@ -199,20 +201,31 @@ class RunButtons:
         inputs: Sequence[Component],
         outputs: Sequence[Component],
         kind: type = SampleRequest,
-        js: str | None = None,
+        **checks: Check,
     ) -> Form:
+        """`run`, and the form that a link or a recipe fills, with values that `kind` and `checks` take."""
+        form = linked(shared, tab, handler, inputs, self.start, kind, **checks)
+        self.run(shared, tab, handler, inputs, outputs, also=[form.go.change])
+        return form
+
+    def run(
+        self,
+        shared: Shared,
+        tab: str,
+        handler: Callable,
+        inputs: Sequence[Component],
+        outputs: Sequence[Component],
+        also: Sequence[Any] = (),
+        js: str | None = None,
+    ) -> None:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
-        The first output is the status line. The form is what a link or a recipe fills; `kind` is the request
-        that checks them, and `js` may change the inputs in the page.
+        The first output is the status line. Other events may start it `also`; `js` may change the inputs in
+        the page.
         """
         shared.budget_lines[tab] = self.budget
-        form = Form.of(
-            tab, handler, inputs, kind, self.start, shared.timestep_sliders, shared.engine.checkpoints
-        )
-        shared.forms[tab] = form
         run = gr.on(
-            [self.start.click, form.go.change],
+            [self.start.click, *also],
             handler,
             inputs,
             outputs,
@@ -229,7 +242,21 @@ class RunButtons:
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
         open_with(tab, outputs, str(self.start.value))
-        return form
+
+
+def linked(
+    shared: Shared,
+    tab: str,
+    handler: Callable,
+    inputs: Sequence[Component],
+    within: Block,
+    kind: type = SampleRequest,
+    **checks: Check,
+) -> Form:
+    """The form of a tab with these inputs of its handler, known to links and recipes from now on."""
+    spans, checkpoints = shared.timestep_sliders, shared.engine.checkpoints
+    shared.forms[tab] = Form.of(tab, handler, inputs, kind, within, spans, checkpoints, checks)
+    return shared.forms[tab]
 
 
 def run_buttons(label: str, variant: Literal["primary", "secondary"] = "primary") -> RunButtons:

@@ -22,6 +22,7 @@ from gradio.components import Component
 from torch import Tensor
 
 from ddpm_app.engine import flag
+from ddpm_app.engine.requests import MAX_SEED, whole
 from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED
 from ddpm_app.pictures import as_source, decode_source, to_picture
@@ -29,6 +30,8 @@ from ddpm_app.ui.files import picture_file
 
 BLANK = torch.zeros(1, 1, 1, dtype=torch.uint8)  # for a picture where only numbers are checked
 TRUTHS = {"true": True, "false": False}
+LONGEST = 4000  # of what a link may write into a box
+Check = Callable[[Any], object]  # raises UserError for what its control cannot take
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Form:
     way: dict[gr.Tabs, Any]  # the tabs around it, and what each has to open
     timesteps: Sequence[Component]  # the controls whose range is the model's chain
     checkpoints: Path
+    checks: Mapping[str, Check]  # of single controls, beyond what they themselves refuse
     # both have to be rendered outside the tabs: a tab that was never opened takes its states for changed
     asked: gr.State  # an Asked, from whoever wants the controls filled
     go: gr.State  # changes once they are filled and the run is to start
@@ -90,13 +94,14 @@ class Form:
         within: Block,
         timesteps: Sequence[Component],
         checkpoints: Path,
+        checks: Mapping[str, Check],
     ) -> "Form":
         """The inputs under the names of the handler's parameters; `within` is any block of the tab."""
         signature = inspect.signature(handler).parameters.values()
         names = [each.name for each in signature if each.annotation is not gr.Request]
         controls = dict(zip(names, inputs, strict=True))
         asked, go = gr.State(render=False), gr.State(0, render=False)
-        form = cls(tab, controls, kind, _way(within), timesteps, checkpoints, asked, go)
+        form = cls(tab, controls, kind, _way(within), timesteps, checkpoints, checks, asked, go)
         form.asked.change(
             form.filled,
             form.asked,
@@ -118,13 +123,13 @@ class Form:
 
     @property
     def _plain(self) -> dict[str, Component]:
-        return {name: each for name, each in self.controls.items() if not isinstance(each, gr.Image)}
+        return {
+            name: each for name, each in self.controls.items() if not isinstance(each, gr.Image | gr.File)
+        }
 
     def told(self, arguments: Mapping[str, Any], **pictures: Tensor) -> Told:
         """What a handler with these arguments was asked, and the pictures, (C, H, W), that it began from."""
-        plain = {
-            name: arguments[name] for name, each in self.controls.items() if not isinstance(each, gr.Image)
-        }
+        plain = {name: arguments[name] for name in self._plain}
         sources = {name: as_source(picture) for name, picture in pictures.items()}
         return Told({"tab": self.tab, **plain, **sources}, self.checkpoints)
 
@@ -135,7 +140,7 @@ class Form:
         said = []
         for name, control in self.own.items():
             key = name if name in given else self._short(name)
-            if key not in given:
+            if key not in given or isinstance(control, gr.File):  # files of this machine are nobody's to name
                 continue
             try:
                 taken[name] = _value(name, control, given[key], length if control in self.timesteps else None)
@@ -159,7 +164,10 @@ class Form:
         return name if flag(name) in self.controls else flag(name)
 
     def _check(self, taken: Mapping[str, Any]) -> None:
-        """UserError where the tab's request would not take these values together."""
+        """UserError where a control or the tab's request would not take these values together."""
+        for name, check in self.checks.items():
+            if name in taken:
+                check(taken[name])
         known = {each.name: each for each in fields(self.kind)}
         blanks = {name: BLANK for name, each in known.items() if not each.metadata.get("recipe", True)}
         self.kind(**blanks | {name: value for name, value in taken.items() if name in known.keys() - blanks})
@@ -182,7 +190,9 @@ def _value(name: str, control: Component, given: Any, length: int | None) -> Any
     if isinstance(control, gr.Checkbox):
         return _truth(name, given)
     if isinstance(control, gr.Slider | gr.Number):
-        return _number(name, given, control.minimum, length or control.maximum)
+        return _number(name, given, control, length)
+    if isinstance(control, gr.Textbox):
+        return _words(name, given, control.max_length or LONGEST)
     if isinstance(control, gr.CheckboxGroup) or getattr(control, "multiselect", False):
         several = given.split(",") if isinstance(given, str) else given
         if not isinstance(several, list):
@@ -198,13 +208,22 @@ def _truth(name: str, given: Any) -> bool:
     return known
 
 
-def _number(name: str, given: Any, low: float | None, high: float | None) -> int | float:
+def _words(name: str, given: Any, longest: int) -> str:
+    if not isinstance(given, str) or len(given) > longest:
+        raise UserError(f"{name} must be at most {longest} characters; got {shortened(given)}")
+    return given
+
+
+def _number(name: str, given: Any, control: gr.Slider | gr.Number, length: int | None) -> int | float:
     try:
         number = json.loads(given) if isinstance(given, str) else given
     except (ValueError, RecursionError):
         number = None
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise UserError(f"{name} must be a number; got {shortened(given)}")
+    low, high = control.minimum, length or control.maximum
+    if isinstance(control.step, int) and isinstance(control.constructor_args.get("value"), int):
+        return whole(name, number, int(low or 0), MAX_SEED if high is None else int(high))
     if (low is not None and not number >= low) or (high is not None and not number <= high):
         span = f"in {low:g}..{high:g}" if high is not None else f"{low:g} or more"
         raise UserError(f"{name} must be {span}; got {shortened(given)}")

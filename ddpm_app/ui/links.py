@@ -1,6 +1,6 @@
 """Links that carry a tab and its settings: made within the page."""
 
-__all__ = ["copies_link"]
+__all__ = ["copies_link", "link_button"]
 
 import json
 from pathlib import Path
@@ -13,6 +13,11 @@ from ddpm_app.ui.languages import note
 COPY = Path(__file__).with_name("copy_link.js").read_text()
 COPIED = "The link is copied. It restores these settings and starts nothing by itself."
 WITHOUT_PICTURES = "Pictures do not travel in a link: download the sheet, which carries them."
+
+
+def link_button() -> gr.Button:
+    """Builds the button, for `copies_link`."""
+    return gr.Button("Copy link", size="sm")
 
 
 def copies_link(button: gr.Button, form: Form) -> None:

@@ -1,39 +1,55 @@
-"""Makes what the page opens with, by the tabs' own handlers: python -m ddpm_app.ui.make_openings."""
+"""Makes what the page opens with, by the tabs' own handlers: python -m ddpm_app.ui.make_openings.
 
-__all__ = ["OPENINGS", "make"]
+What no bundled model has a part in takes minutes, and is made anew only where it is named.
+"""
+
+__all__ = ["OPENINGS", "WHEN_NAMED", "make"]
 
 import argparse
 import inspect
 import json
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
-from ddpm_app.models import DEFAULT_MODEL
+from ddpm_app.models import BUNDLED, DEFAULT_MODEL
 from ddpm_app.pictures import read_recipe, save_png
 from ddpm_app.ui.app import build_app
 from ddpm_app.ui.openings import FOLDER, keep_tree
 from ddpm_app.ui.trees import Tree
 
-HYBRID = "mnist-28-hybrid"  # the one with a learned variance
+DIGITS, HYBRID = "mnist-28", "mnist-28-hybrid"  # the latter has a learned variance
+DIGIT = str(min((BUNDLED / DIGITS / "examples").glob("*.png"), default=""))
+TRAIN = "train"  # is no endpoint
 OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, by endpoint
-    "progressive": {"num_images": 1, "num_inference_steps": 100},
+    "progressive": {"model": DIGITS, "num_images": 2},
     "stochastic": {"num_images": 3},
     "branches": {"branches": "550:100 550:101"},
     "interpolate": {"num_images": 7},
+    "compare": {"model": DIGITS, "num_images": 4},
     "likelihood": {},
     "compression": {},
     "consistency": {"num_images": 1},
+    "reconstruct": {"model": DIGITS, "steps": [10, 50]},
+    "latent_grid": {"model": DIGITS},
     "variances": {"model": HYBRID},
+    "respacing": {"model": HYBRID},
     "bounds": {"model": HYBRID},
+    "schedules": {"model": DIGITS, "picture": DIGIT},
     "figure": {"name": "Figure 5", "reverse_steps": 100},
+    "evaluate": {"model": "exact-shapes", "num_images": 128},  # drawn shapes, as the data is
+    TRAIN: {"num_steps": 800, "batch_size": 16},
 }
+WHEN_NAMED = ("evaluate", TRAIN)
+REPORT_EVERY = 10  # steps
 
 
 def make(tabs: list[str], engine: Engine, folder: Path = FOLDER) -> None:
@@ -46,17 +62,42 @@ def make(tabs: list[str], engine: Engine, folder: Path = FOLDER) -> None:
             raise UserError(f"there is no opening {tab}; choose among {', '.join(OPENINGS)}")
         for old in folder.glob(f"{tab}[.-]*"):
             old.unlink()
-        wanted = {"model": DEFAULT_MODEL} | OPENINGS[tab]
-        values = run(served[tab], wanted)
-        settings = {"model": wanted["model"], "seed": 7} | OPENINGS[tab]
-        told: dict[str, Any] = {"settings": settings, "outputs": {}}
-        for tree in (value for value in values.values() if isinstance(value, Tree)):
-            told |= keep_tree(tree, folder)
-        for place, component in enumerate(served[tab].outputs) if "trunk" not in told else ():
-            file = folder / f"{tab}-{place}.png"
-            if kept := keep(component, values.get(component), file, settings | {"procedure": tab}):
-                told["outputs"][str(place)] = kept
+        told = trained(folder) if tab == TRAIN else ran(tab, served[tab], engine, folder)
         (folder / f"{tab}.json").write_text(json.dumps(told) + "\n")
+
+
+def ran(tab: str, served: Any, engine: Engine, folder: Path) -> dict[str, Any]:
+    """What a run of the tab's own handler leaves in its outputs; its pictures come into the folder."""
+    wanted = {"model": DEFAULT_MODEL} | OPENINGS[tab]
+    engine.model(wanted["model"]).settle()  # so that one backend computes it all
+    values = run(served, wanted)
+    told_of = {name: value for name, value in OPENINGS[tab].items() if name != "picture"}
+    settings = {"model": wanted["model"], "seed": 7} | told_of
+    told: dict[str, Any] = {"settings": settings, "outputs": {}}
+    for tree in (value for value in values.values() if isinstance(value, Tree)):
+        return told | keep_tree(tree, folder)
+    for place, component in enumerate(served.outputs):
+        file = folder / f"{tab}-{place}.png"
+        if kept := keep(component, values.get(component), file, settings | {"procedure": tab}):
+            told["outputs"][str(place)] = kept
+    return told
+
+
+def trained(folder: Path) -> dict[str, Any]:
+    """The losses of a short run of the first preset on drawn shapes, and the sheet at its end."""
+    from ddpm_app.training import TrainingConfig, train
+    from ddpm_app.training.presets import PRESETS
+
+    preset, own = next(iter(PRESETS)), OPENINGS[TRAIN]
+    whole = {"save_every": own["num_steps"], "sample_every": own["num_steps"]}
+    with TemporaryDirectory() as out:
+        config = TrainingConfig("shapes", out, **PRESETS[preset] | own | whole)
+        progress = [(at.step, round(at.loss, 5)) for at in train(config, report_every=REPORT_EVERY)]
+        (sheet,) = Path(out, "samples").glob("*.png")
+        file = folder / f"{TRAIN}-1.png"
+        save_small(sheet, file, {"procedure": TRAIN, "preset": preset} | own)
+    settings = {"model": preset, "data": "the shapes that this program draws"} | own
+    return {"settings": settings, "progress": progress, "sheet": file.name}
 
 
 def run(served: Any, settings: dict[str, Any]) -> dict[Any, Any]:
@@ -66,8 +107,9 @@ def run(served: Any, settings: dict[str, Any]) -> dict[Any, Any]:
         name: settings[name] if name in settings else given(component)
         for name, component in zip(names, served.inputs, strict=True)
     }
+    answer = served.fn(**inputs, request=gr.Request(session_hash="openings"))
     values: dict[Any, Any] = {}
-    for update in served.fn(**inputs, request=gr.Request(session_hash="openings")):
+    for update in [answer] if isinstance(answer, dict) else answer:
         values |= update
     return values
 
@@ -84,24 +126,41 @@ def keep(component: Any, value: Any, file: Path, recipe: dict[str, Any]) -> dict
     kind = component.get_block_name()
     if isinstance(value, pd.DataFrame):
         return {"kind": kind, "columns": list(value.columns), "rows": value.round(6).to_numpy().tolist()}
+    if isinstance(value, dict):  # what a script draws
+        return {"kind": kind, "value": value}
+    if isinstance(component, gr.Markdown) and isinstance(value, str):
+        return {"kind": kind, "value": value.strip()}
     if not isinstance(component, gr.Image) or not isinstance(value, str):
         return None
-    with Image.open(value) as picture:
-        picture.load()
     with suppress(UserError):  # some pictures tell nothing of themselves
         recipe = recipe | read_recipe(value)
-    picture.info.clear()
-    save_png(picture, file, recipe)
+    save_small(value, file, recipe)
     return {"kind": kind, "file": file.name}
 
 
+def save_small(picture: str | Path, file: Path, recipe: dict[str, Any]) -> None:
+    """The same pixels as a smaller PNG, gray or by a palette where that does, with that recipe alone."""
+    with Image.open(picture) as opened:
+        pixels = np.asarray(opened.convert("RGBA"))
+    colours, places = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
+    drawn = Image.fromarray(pixels)
+    if len(colours) <= 256:
+        drawn = Image.fromarray(places.reshape(pixels.shape[:2]).astype(np.uint8), "P")
+        drawn.putpalette(colours.tobytes(), "RGBA")
+    elif (colours[:, 0] == colours[:, 1]).all() and (colours[:, 1] == colours[:, 2]).all():
+        drawn = drawn.convert("LA")
+    elif (pixels[..., 3] == 255).all():
+        drawn = drawn.convert("RGB")
+    save_png(drawn, file, recipe)
+
+
 def main() -> None:
-    """Every opening, or those that are named."""
+    """Every opening that a bundled model made, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tabs", nargs="*", help="which ones; all without any")
+    parser.add_argument("tabs", nargs="*", help=f"which ones; all but {' and '.join(WHEN_NAMED)} without any")
     options = parser.parse_args()
     try:
-        make(options.tabs or list(OPENINGS), Engine())
+        make(options.tabs or [tab for tab in OPENINGS if tab not in WHEN_NAMED], Engine())
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     size = sum(file.stat().st_size for file in FOLDER.iterdir())

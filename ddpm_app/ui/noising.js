@@ -3,7 +3,7 @@
 
 const find = (selector) => element.querySelector(selector);
 const SECONDS = 5;
-let given = null, t = 250, playing = false, last = 0;
+let given = null, t = 250, asked = t, playing = false, last = 0;
 
 function bytes(text, type) {
   return new type(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
@@ -15,6 +15,7 @@ function load(value) {
   for (const name of ["beta", "alpha_bar", "snr", "posterior"]) given[name] = bytes(value[name], Float32Array);
   const line = Array.from(given.alpha_bar, (share, k) => `${((k + 1) * 600) / 1000},${(120 - 116 * share).toFixed(2)}`);
   find(".area").setAttribute("d", `M0,120 L0,4 L${line.join(" ")} L600,120 Z`);
+  if (value.t !== asked) t = asked = value.t; // the slider below was moved, by a hand or by a link
   draw();
 }
 

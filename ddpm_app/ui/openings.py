@@ -107,4 +107,6 @@ def _columns(strip: Image.Image, columns: Iterable[int], count: int) -> list[tup
 def _read(value: dict[str, Any]) -> Any:
     if "file" in value:
         return str(FOLDER / value["file"])
-    return pd.DataFrame(value["rows"], columns=value["columns"])
+    if "rows" in value:
+        return pd.DataFrame(value["rows"], columns=value["columns"])
+    return value["value"]

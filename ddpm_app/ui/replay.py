@@ -56,7 +56,7 @@ class Replay:
 
         def from_link(request: gr.Request) -> Restored:
             settings = dict(request.query_params)
-            known = {"tab", *(name for form in shared.forms.values() for name in form.sayable)}
+            known = {"tab", *shared.forms["sample"].sayable}  # which is meant where no tab is named
             if not known & settings.keys():
                 return {self.notice: ""}
             try:
@@ -103,9 +103,10 @@ class Replay:
             name, sentences = shared.model.value, [f"{error}. The default stays."]
             loaded = shared.engine.model(name)
         values, more = form.accepted(settings, len(loaded.diffusion))
+        chosen = {shared.model: name} if "model" in form.controls else {}
         return {
-            self.notice: said(f"{what}: {form.tab} with {name}", sentences + more),
-            shared.model: name,
+            self.notice: said(f"{what}: {form.tab}" + (f" with {name}" if chosen else ""), sentences + more),
+            **chosen,
             form.asked: Asked(values, len(loaded.diffusion), run),
             **{tabs: gr.Tabs(selected=place) for tabs, place in form.way.items()},
         }
@@ -128,8 +129,12 @@ def replay_box() -> Replay:
 
 
 def settings_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The run that a recipe tells of; one of the command line is a run of the Sample tab."""
-    run = recipe.get("run", {"tab": "sample"} | dict(recipe))
+    """The run that a recipe tells of; one of the command line is a run of the Sample tab.
+
+    That of a single branch grows its trunk and itself.
+    """
+    tab = "branches" if recipe.get("procedure") == "branches" else "sample"
+    run = recipe.get("run", {"tab": tab} | dict(recipe))
     if not isinstance(run, dict) or not isinstance(run.get("model"), str):
         raise UserError("the recipe names no run of a model; give a picture that a tab of this app made")
     return run

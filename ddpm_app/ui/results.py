@@ -18,7 +18,7 @@ from ddpm_app.pictures import save_png, to_picture
 from ddpm_app.ui.code import code_block, spelled
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.forms import UNTOLD, Form, Told
-from ddpm_app.ui.links import copies_link
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.sessions import bar
 
 Update = dict[Component, Any]  # what a handler yields: new values; every other component stays as it is
@@ -132,7 +132,7 @@ def results(
     with gr.Row():
         sheet_file = gr.DownloadButton("Sheet as PNG", size="sm", interactive=False)
         zip_file = gr.DownloadButton("All as ZIP", size="sm", interactive=False)
-        link = gr.Button("Copy link", size="sm")
+        link = link_button()
     code = code_block()
     send_row = gr.Row(elem_classes="send")
     picked = gr.State(0)

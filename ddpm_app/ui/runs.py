@@ -1,8 +1,9 @@
 """How a training run looks: its status in words, its loss curve, its newest sheet, the buttons that apply."""
 
-__all__ = ["RunView", "curve", "headline", "run_view", "shown"]
+__all__ = ["START", "RunView", "curve", "headline", "run_view", "shown"]
 
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ import pandas as pd
 from PIL import Image
 
 from ddpm_app.training.runs import Point, RunState
+from ddpm_app.ui.openings import FOLDER, begin, told_earlier
 from ddpm_app.ui.results import crisp, status_line
 from ddpm_app.ui.sessions import bar
 
 MAX_POINTS = 400
 WINDOW = 0.03  # of the curve, the width over which it is smoothed
+START = "Start training"
 NO_RUN = "No run yet: choose data and a preset, then press Start training"
 
 
@@ -45,7 +48,7 @@ def run_view() -> RunView:
         pause = gr.Button("Pause", min_width=80, interactive=False)
         resume = gr.Button("Resume", min_width=80, interactive=False)
         stop = gr.Button("Stop", variant="stop", min_width=80, interactive=False)
-    status = status_line(bar(NO_RUN, 0))
+    status = status_line("")
     sheet = crisp("Samples", small=True)
     plot = gr.LinePlot(
         x="step",
@@ -56,13 +59,16 @@ def run_view() -> RunView:
         height=260,
     )
     use = gr.Button("Use this model in the other tabs", size="sm", interactive=False)
+    for component, value in zip((status, sheet, plot), earlier(), strict=True):
+        if value is not None:
+            begin(component, value)
     return RunView(status, sheet, plot, pause, resume, stop, use)
 
 
 def shown(state: RunState | None) -> list[Any]:
-    """The values of a RunView for this run, or for none."""
+    """The values of a RunView for this run; without any, one made earlier."""
     if state is None:
-        return [bar(NO_RUN, 0), None, None, *[gr.Button(interactive=False)] * 4]
+        return [*earlier(), *[gr.Button(interactive=False)] * 4]
     goes, ended = state.status in ("loading", "running"), state.status in ("paused", "failed")
     return [
         headline(state),
@@ -73,6 +79,16 @@ def shown(state: RunState | None) -> list[Any]:
         gr.Button(interactive=goes or ended),
         gr.Button(interactive=state.steps_saved > 0),
     ]
+
+
+def earlier() -> list[Any]:
+    """The status line, the sheet and the curve of a run made earlier; where none is stored, of no run."""
+    file = FOLDER / "train.json"
+    if not file.exists():
+        return [bar(NO_RUN, 0), None, None]
+    stored = json.loads(file.read_text())
+    progress = [Point(step, loss) for step, loss in stored["progress"]]
+    return [told_earlier(stored["settings"], START), picture(FOLDER / stored["sheet"]), curve(progress)]
 
 
 def headline(state: RunState) -> str:

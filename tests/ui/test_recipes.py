@@ -7,6 +7,8 @@ import torch
 from gradio_client import Client, handle_file
 
 from ddpm_app.pictures import decode_source, read_recipe, save_png, to_picture
+from ddpm_app.ui.openings import FOLDER
+from ddpm_app.ui.replay import settings_of
 from tests.ui.test_server import opened
 
 TINY = {"model": "tiny-8", "seed": 5}
@@ -23,6 +25,10 @@ RUNS = {
     "reconstruct": TINY | {"steps": [2]},
     "compression": TINY,
     "likelihood": TINY | {"num_terms": 3},
+    "branches": TINY | {"num_inference_steps": 4, "branches": "501:9"},
+    "forward": TINY | {"diffusion_steps": 300, "schedule": "cosine"},
+    "schedules": TINY | {"chosen": ["cosine", "sigmoid"]},
+    "figure": TINY | {"name": "Figure 7", "reverse_steps": 100},
 }
 PICTURES = {
     "stochastic": ["picture"],
@@ -30,6 +36,8 @@ PICTURES = {
     "reconstruct": ["picture"],
     "compression": ["picture"],
     "likelihood": ["picture"],
+    "forward": ["picture"],
+    "schedules": ["picture"],
 }
 
 
@@ -38,7 +46,8 @@ def served(answer: object) -> list[str]:
     if isinstance(answer, dict | list | tuple):
         parts = answer.values() if isinstance(answer, dict) else answer
         return [file for part in parts for file in served(part)]
-    return [answer] if isinstance(answer, str) and answer.endswith(".png") else []
+    told = isinstance(answer, str) and answer.endswith(".png") and Path(answer).name != "branch.png"
+    return [answer] if told else []  # the strip of a branch tells of that branch alone
 
 
 @pytest.mark.parametrize("tab", RUNS)
@@ -65,3 +74,9 @@ def test_a_recipe_runs_again_to_the_last_bit(client: Client, tmp_path: Path, tab
     again = served(client.predict(**settings, api_name=f"/{tab}"))
     for one, other in zip(first, again, strict=True):
         assert opened(one).tobytes() == opened(other).tobytes()
+
+
+def test_a_branch_that_the_page_opens_with_is_no_run_of_the_sample_tab():
+    settings = settings_of(read_recipe(FOLDER / "branches-1.png"))
+    assert (settings["tab"], settings["branches"]) == ("branches", "550:100")
+    assert settings_of({"model": "tiny-8", "seed": 3})["tab"] == "sample"

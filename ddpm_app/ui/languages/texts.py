@@ -73,9 +73,9 @@ def _between(separator: re.Pattern[str], text: str, translate: Translate) -> str
 
 
 def _each(text: str, translate: Translate) -> str:
-    """One sentence, its outer white space left alone."""
+    """One sentence, its outer white space left alone; a table of figures stays as its report has it."""
     bare = text.strip()
-    if not has_words(bare):
+    if not has_words(bare) or bare.startswith("| "):
         return text
     start = text.index(bare)
     return text[:start] + translate(" ".join(bare.split())) + text[start + len(bare) :]

@@ -19,6 +19,7 @@ from ddpm_app.ui.controls import (
     run_buttons,
 )
 from ddpm_app.ui.grids import step_counts, steps_control
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -72,8 +73,10 @@ def build(shared: Shared) -> None:
                 interactive=False,
             )
             plot = gr.LinePlot(x=X, y=Y, color="variance", title="bits/dim over log10 S", height=300)
+            link = link_button()
     inputs = [shared.model, steps, seed, picture]
-    buttons.wire(shared, "bounds", bounds, inputs, [status, table, plot])
+    outputs = [status, table, plot]
+    copies_link(link, buttons.wire(shared, "bounds", bounds, inputs, outputs, steps=step_counts))
 
 
 def numbers(report: BoundsReport) -> pd.DataFrame:

@@ -137,14 +137,15 @@ def build(shared: Shared) -> Results:
 
     def finished(line: str, tree: Tree) -> Update:
         rows = [tree.branch(path) for path in ordered([branch.path for branch in tree.branches])]
-        figure, recipe = tree.picture(), tree.recipe()
-        file = picture_file(figure, "tree", recipe)
+        figure, told = tree.picture(), shared.forms["branches"].told(tree.recipe())
+        file = picture_file(figure, "tree", tree.recipe() | told.recipe)
         update = shown.finished(
             line,
             figure,
             torch.stack([branch.image for branch in rows]),
             [f"seed {tree.seed(branch.path)}" for branch in rows],
             [tree.alone(branch.path) for branch in rows],
+            told=told,
             procedure="branch",
             others=[file],
         )
@@ -194,9 +195,9 @@ def build(shared: Shared) -> Results:
             kept = gr.State(earlier, time_to_live=3600)
     outputs = [status, drawn, own, kept, *shown.outputs[1:]]
     trunk_inputs = [shared.model, *chain.inputs, chain.rederive_eps, again]
-    trunk_buttons.wire(shared, "branches", branches, trunk_inputs, outputs)
+    shown.share(trunk_buttons.wire(shared, "branches", branches, trunk_inputs, outputs, branches=read_paths))
     fork_inputs: list[Any] = [path, diffusion_steps, num_branches, noise, next_seed, kept]
-    fork_buttons.wire(shared, "fork", fork, fork_inputs, [*outputs, next_seed], js=PICKED)
+    fork_buttons.run(shared, "fork", fork, fork_inputs, [*outputs, next_seed], js=PICKED)
     return shown
 
 

@@ -28,6 +28,7 @@ from ddpm_app.ui.controls import (
 )
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.forms import Told
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -132,10 +133,12 @@ def build(shared: Shared) -> gr.Image:
                         (RATE, RMSE, "Distortion over rate"),
                     )
                 ]
+            link = link_button()
             film = gr.State(time_to_live=3600)
     inputs = [shared.model, num_terms, variance, seed, picture]
     outputs = [status, seen, scrubber, rows, *plots, film]
-    buttons.wire(shared, "compression", compression, inputs, outputs, CompressionRequest)
+    form = buttons.wire(shared, "compression", compression, inputs, outputs, CompressionRequest)
+    copies_link(link, form)
     scrubber.input(
         scrub,
         [scrubber, film],

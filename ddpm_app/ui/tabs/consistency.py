@@ -80,5 +80,6 @@ def build(shared: Shared) -> Results:
                 interactive=False,
             )
     inputs = [shared.model, steps, num_images, eta, beside, seed]
-    shown.share(buttons.wire(shared, "consistency", consistency, inputs, [*shown.outputs, table]))
+    outputs = [*shown.outputs, table]
+    shown.share(buttons.wire(shared, "consistency", consistency, inputs, outputs, steps=step_counts))
     return shown

@@ -15,6 +15,7 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import save_png, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import Clock, bar, spoken
@@ -105,9 +106,12 @@ def build(shared: Shared, *, local: bool) -> None:
             status = status_line(bar("Press Evaluate: the samples, then their scorecard appear here", 0))
             shown = crisp("Samples", small=True)
             scorecard = gr.Markdown(elem_classes="scorecard")
-            download = gr.DownloadButton("Report as JSON", size="sm", interactive=False)
+            with gr.Row():
+                download = gr.DownloadButton("Report as JSON", size="sm", interactive=False)
+                link = link_button()
     inputs = [shared.model, source, path, num_images, *chain.inputs, uploads]
-    buttons.wire(shared, "evaluate", evaluate, inputs, [status, shown, scorecard, download])
+    outputs = [status, shown, scorecard, download]
+    copies_link(link, buttons.wire(shared, "evaluate", evaluate, inputs, outputs))
 
 
 def data_form(offered: dict[str, str]) -> tuple[gr.Radio, gr.File, gr.Textbox]:

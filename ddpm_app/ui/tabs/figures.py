@@ -10,6 +10,7 @@ from ddpm_app.errors import one_of
 from ddpm_app.pictures import save_png
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, own_or_given, run_buttons
 from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.paper import FIGURES, Setting
 from ddpm_app.ui.results import Update, crisp, status_line
@@ -69,8 +70,11 @@ def build(shared: Shared) -> None:
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Draw: with all steps a figure takes one to several minutes", 0))
             shown = crisp("Slide", enlarged=True)
-            download = gr.DownloadButton("Slide as PNG", size="sm", interactive=False)
-    buttons.wire(shared, "figure", figure, [shared.model, name, steps, seed], [status, shown, download])
+            with gr.Row():
+                download = gr.DownloadButton("Slide as PNG", size="sm", interactive=False)
+                link = link_button()
+    inputs, outputs = [shared.model, name, steps, seed], [status, shown, download]
+    copies_link(link, buttons.wire(shared, "figure", figure, inputs, outputs))
 
 
 def begun_from(shared: Shared, model: str, count: int) -> list[str | None]:

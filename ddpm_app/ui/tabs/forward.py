@@ -19,11 +19,14 @@ from ddpm_app.ui.controls import (
     Shared,
     examples,
     explain,
+    linked,
     offer_examples,
     own_or_given,
     picture_input,
 )
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.forms import Told
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.packing import packed
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -47,13 +50,14 @@ UI = Path(__file__).parents[1]
 def build(shared: Shared, tab: gr.Tab) -> gr.Image:
     """Lays the tab out and wires it; the image is where a picture may be sent."""
 
-    def noised(x_0: Tensor, diffusion_steps: int, schedule: str, seed: int) -> Update:
+    def noised(x_0: Tensor, diffusion_steps: int, schedule: str, seed: int, told: Told) -> Update:
         here = ForwardRequest(picture=x_0, schedule=schedule, diffusion_steps=(0, diffusion_steps), seed=seed)
         whole = ForwardRequest(picture=x_0, schedule=schedule, seed=seed)
         chain = sheet(shared.engine.forward(whole), columns=len(whole.diffusion_steps))
+        recipe = {"procedure": "forward", "schedule": schedule, "t": diffusion_steps} | told.recipe
         return {
-            now: picture_file(sheet(shared.engine.forward(here), columns=2), "noised"),
-            strip: picture_file(chain, "chain"),
+            now: picture_file(sheet(shared.engine.forward(here), columns=2), "noised", recipe),
+            strip: picture_file(chain, "chain", recipe),
             facts: numbers(schedule, here.diffusion_steps[1]),
         }
 
@@ -69,7 +73,8 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
         """A picture noised to t, the same along the whole chain, and the numbers at t."""
         with shared.sessions.run(request, "forward") as run:
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
-        return noised(x_0, diffusion_steps, schedule, seed) | {drawn: None if picture else (model, x_0)}
+        told = shared.forms["forward"].told(locals(), picture=x_0)
+        return noised(x_0, diffusion_steps, schedule, seed, told) | {drawn: None if picture else (model, x_0)}
 
     @spoken
     def follow(
@@ -87,7 +92,10 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
             x_0 = earlier[1]
         else:
             return {facts: bar(NO_PICTURE, 0)}
-        return noised(x_0, diffusion_steps, schedule, seed) | {live: drawable(x_0, schedule, seed)}
+        told = shared.forms["forward"].told(locals(), picture=x_0)
+        return noised(x_0, diffusion_steps, schedule, seed, told) | {
+            live: drawable(x_0, schedule, seed, diffusion_steps)
+        }
 
     explain(ABOUT, "forward")
     with gr.Row(elem_classes="tab"):
@@ -107,6 +115,7 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
             facts = status_line(bar("Press the button or drag t", 0))
             now = crisp("x₀ and x_t", small=True)
             strip = crisp("t = 0, 125, ..., 1000")
+            link = link_button()
             with gr.Row():
                 for quantity, title in QUANTITIES.items():
                     gr.LinePlot(
@@ -120,7 +129,10 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
                     )
     drawn = gr.State()  # the model's own picture, and whose it is
     inputs, outputs = [shared.model, steps, schedule, seed, picture], [now, strip, facts]
-    made = start.click(
+    form = linked(shared, "forward", forward, inputs, start)
+    copies_link(link, form)
+    made = gr.on(
+        [start.click, form.go.change],
         forward,
         inputs,
         [*outputs, drawn],
@@ -141,7 +153,7 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
     return picture
 
 
-def drawable(x_0: Tensor, schedule: str, seed: int) -> dict[str, Any]:
+def drawable(x_0: Tensor, schedule: str, seed: int, diffusion_steps: int) -> dict[str, Any]:
     """What noising.js mixes: the picture and its noise as float32, and the schedule's numbers at each t."""
     channels, height, width = x_0.shape
     chain = GaussianDiffusion(SCHEDULES[schedule](1000))
@@ -152,6 +164,7 @@ def drawable(x_0: Tensor, schedule: str, seed: int) -> dict[str, Any]:
         "posterior": chain.posterior_variance,
     }
     return {
+        "t": diffusion_steps,
         "channels": channels,
         "height": height,
         "width": width,

@@ -61,5 +61,5 @@ def build(shared: Shared) -> Results:
                 status=bar("Press Draw the grid: all pictures appear out of noise together", 0),
             )
     inputs = [shared.model, edge, steps, seed]
-    shown.share(buttons.wire(shared, "latent_grid", latent_grid, inputs, shown.outputs))
+    shown.share(buttons.wire(shared, "latent_grid", latent_grid, inputs, shown.outputs, SlerpGridRequest))
     return shown

@@ -27,6 +27,7 @@ from ddpm_app.ui.controls import (
     run_buttons,
 )
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -92,8 +93,10 @@ def build(shared: Shared) -> gr.Image:
             plot = gr.LinePlot(
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300
             )
+            link = link_button()
     inputs = [shared.model, num_terms, variance, seed, picture, num_draws]
-    buttons.wire(shared, "likelihood", likelihood, inputs, [status, terms, plot, where], LikelihoodRequest)
+    outputs = [status, terms, plot, where]
+    copies_link(link, buttons.wire(shared, "likelihood", likelihood, inputs, outputs, LikelihoodRequest))
     return picture
 
 

@@ -26,6 +26,7 @@ from ddpm_app.ui.controls import (
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.grids import step_counts, steps_control
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -103,8 +104,10 @@ def build(shared: Shared) -> gr.Image:
             table = gr.Dataframe(
                 headers=HEADERS, label="Mean squared error, pixels in [0, 1]", interactive=False
             )
+            link = link_button()
     inputs = [shared.model, steps, spacing, seed, picture]
-    buttons.wire(shared, "reconstruct", reconstruct, inputs, [status, shown, table])
+    outputs = [status, shown, table]
+    copies_link(link, buttons.wire(shared, "reconstruct", reconstruct, inputs, outputs, steps=step_counts))
     return picture
 
 

@@ -64,5 +64,5 @@ def build(shared: Shared) -> Results:
                 enlarged=True,
             )
     inputs = [shared.model, steps, num_images, seed]
-    shown.share(buttons.wire(shared, "respacing", respacing, inputs, shown.outputs))
+    shown.share(buttons.wire(shared, "respacing", respacing, inputs, shown.outputs, steps=step_counts))
     return shown

@@ -13,12 +13,15 @@ from ddpm_app.ui.controls import (
     Shared,
     examples,
     explain,
+    linked,
     offer_examples,
     own_or_given,
     picture_input,
 )
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
+from ddpm_app.ui.links import copies_link, link_button
+from ddpm_app.ui.openings import open_with
 from ddpm_app.ui.results import Update, crisp, status_line
 from ddpm_app.ui.sessions import bar, spoken
 from ddpm_app.ui.tabs.forward import curves
@@ -39,8 +42,7 @@ def build(shared: Shared) -> None:
         model: str, chosen: list[str], seed: int, request: gr.Request, picture: str | None = None
     ) -> Update:
         """One picture at t = 0, 125, ..., 1000 by the same noise, a row for each schedule."""
-        if not chosen:
-            raise UserError(f"choose at least one schedule of {', '.join(SCHEDULES)}")
+        some(chosen)
         with shared.sessions.run(request, "schedules") as run:
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
         wanted = [ForwardRequest(picture=x_0, schedule=name, seed=seed) for name in chosen]
@@ -50,9 +52,10 @@ def build(shared: Shared) -> None:
             list(rows), chosen, {f"t = {step}": 1 for step in steps}, (x_0.shape[1], x_0.shape[2])
         )
         recipe = {"procedure": "schedules", "schedules": chosen, "diffusion_steps": steps, "seed": seed}
+        told = shared.forms["schedules"].told(locals(), picture=x_0)
         return {
             status: bar(f"{len(chosen)} schedules, the same noise", 1),
-            shown: picture_file(drawing, "schedules", recipe),
+            shown: picture_file(drawing, "schedules", recipe | told.recipe),
         }
 
     explain(ABOUT, "schedules")
@@ -74,11 +77,23 @@ def build(shared: Shared) -> None:
                 title="Share of the picture left, ᾱ (figure 5)",
                 height=300,
             )
-    start.click(
+            link = link_button()
+    inputs, outputs = [shared.model, chosen, seed, picture], [status, shown]
+    form = linked(shared, "schedules", schedules, inputs, start, chosen=some)
+    copies_link(link, form)
+    open_with("schedules", outputs, str(start.value))
+    gr.on(
+        [start.click, form.go.change],
         schedules,
-        [shared.model, chosen, seed, picture],
-        [status, shown],
+        inputs,
+        outputs,
         api_name="schedules",
         show_progress="hidden",
         concurrency_id="device",
     )
+
+
+def some(chosen: list[str]) -> None:
+    """UserError unless there is a schedule to draw."""
+    if not chosen:
+        raise UserError(f"choose at least one schedule of {', '.join(SCHEDULES)}")

@@ -11,7 +11,8 @@ import gradio as gr
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.toys import TOYS
 from ddpm_app.engine.flow import ARROWS, EXTENT, PIXELS, Field, Flow, FlowRequest, field_of, flow
-from ddpm_app.ui.controls import SEEDS_ALIKE, explain
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, linked
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.packing import packed
 from ddpm_app.ui.results import Update, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -31,7 +32,7 @@ UNIT = 4000  # of the plane in a packed int16
 PLANE = Path(__file__).parents[1]
 
 
-def build(tab: gr.Tab) -> None:
+def build(shared: Shared, tab: gr.Tab) -> None:
     """Lays the tab out and wires it; it draws as soon as it is opened, and at every change."""
 
     @spoken
@@ -76,6 +77,7 @@ def build(tab: gr.Tab) -> None:
                 js_on_load=(PLANE / "plane.js").read_text(),
                 elem_classes="planebox",
             )
+            link = link_button()
     inputs: list[Any] = [toy, dynamics, steps, langevin_steps, langevin_snr, seed]
     dynamics.change(
         lambda name: [gr.update(visible=DYNAMICS.get(name, ("", True))[1])] * 2,
@@ -84,7 +86,9 @@ def build(tab: gr.Tab) -> None:
         queue=False,
         api_visibility="private",
     )
-    for event in (tab.select, again.click, *(each.change for each in inputs)):
+    form = linked(shared, "score", score, inputs, again)
+    copies_link(link, form)
+    for event in (tab.select, form.go.change, again.click, *(each.change for each in inputs)):
         event(
             score,
             inputs,

@@ -13,8 +13,9 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import HUB_MODELS
 from ddpm_app.training import TrainingConfig, runs
 from ddpm_app.training.presets import PRESETS
-from ddpm_app.ui.controls import Shared, explain
-from ddpm_app.ui.runs import RunView, run_view, shown
+from ddpm_app.ui.controls import Shared, explain, linked
+from ddpm_app.ui.links import copies_link, link_button
+from ddpm_app.ui.runs import START, RunView, run_view, shown
 from ddpm_app.ui.sessions import spoken
 
 ABOUT = r"""A network learns to tell the noise from the picture, at every $t$ alike. The run is a process of
@@ -66,13 +67,14 @@ def build(shared: Shared, tab: gr.Tab) -> None:
                 [], label="Run", info="what is being trained, and what was", allow_custom_value=True
             )
             view = run_view()
+            link = link_button()
             push_form(shared, run)
-    wire(shared, tab, form, run, view)
+    wire(shared, tab, form, run, view, link)
 
 
 def start_form() -> Form:
     """Name, data and settings of a new run."""
-    start = gr.Button("Start training", variant="primary")
+    start = gr.Button(START, variant="primary")
     name = gr.Textbox("my-model", label="Name", info="the new model's, in the list of models", max_length=64)
     source = gr.Radio(list(SOURCES.items()), value="shapes", label="Pictures to learn from")
     uploads = gr.File(
@@ -108,7 +110,8 @@ def start_form() -> Form:
         queue=False,
         api_visibility="private",
     )
-    preset.change(filled, preset, settings, queue=False, api_visibility="private")
+    # `input`: a link that names a preset says the settings too
+    preset.input(filled, preset, settings, queue=False, api_visibility="private")
     return Form(start, name, source, uploads, path, repository, preset, settings)
 
 
@@ -143,7 +146,7 @@ def push_form(shared: Shared, run: gr.Dropdown) -> None:
     button.click(publish, [run, repository, token, private], [said, token], api_visibility="private")
 
 
-def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunView) -> None:
+def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunView, link: gr.Button) -> None:
     """The events: the timer looks, the buttons act and look."""
     checkpoints = shared.engine.checkpoints
     timer, seen, followed = gr.Timer(FAST), gr.State(""), gr.State("")
@@ -196,6 +199,7 @@ def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunVie
         return handler
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    copies_link(link, linked(shared, "train", begin, form.inputs, form.start))  # its `go` starts nothing
     form.start.click(begin, form.inputs, outputs, **quiet)
     view.pause.click(acting(runs.pause), run, outputs, **quiet)
     view.resume.click(acting(runs.resume), run, outputs, **quiet)

@@ -22,6 +22,7 @@ from ddpm_app.ui.controls import (
     picture_input,
     run_buttons,
 )
+from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, status_line
 from ddpm_app.ui.sessions import bar, spoken
@@ -102,8 +103,9 @@ def build(shared: Shared) -> None:
                     height=260,
                     min_width=260,
                 )
+            link = link_button()
     inputs = [shared.model, num_timesteps, seed, picture]
-    buttons.wire(shared, "variances", variances, inputs, [status, v, sigma, ratio])
+    copies_link(link, buttons.wire(shared, "variances", variances, inputs, [status, v, sigma, ratio]))
 
 
 def shares(report: VarianceReport) -> pd.DataFrame:
