@@ -9,7 +9,7 @@ Source: Bao et al. (2022), "Analytic-DPM", section 3.1.
 
 __all__ = ["GammaReport", "GammaRequest", "informed", "measure", "measuring_calls", "missing"]
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ddpm_app.core.analytic import ANALYTIC, knowing
-from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.samplers import generators, reverse
 from ddpm_app.core.step_schedule import Survey, survey
 from ddpm_app.engine.procedures import NOISE_STREAM
@@ -36,17 +35,23 @@ VALUES = 2**16  # of pixels that are enough for one gamma_t
 
 @dataclass(frozen=True, kw_only=True)
 class GammaRequest:
-    """gamma_t of a model at each of `timesteps`."""
+    """gamma_t of a model at each of `timesteps`, over so many pictures that it draws in `drawn_in` steps."""
 
     model: str
     timesteps: tuple[int, ...]
     precision: str = "exact"
     num_images: int = MOST
+    drawn_in: int = DRAWN_IN
 
     @property
     def num_timesteps(self) -> int:
         """How often all pictures together go through the network."""
-        return DRAWN_IN + len(self.timesteps)
+        return self.drawn_in + len(self.timesteps)
+
+    @property
+    def network_calls(self) -> int:
+        """How often the network is used, counted in single images."""
+        return self.num_images * self.num_timesteps
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,25 @@ class GammaReport:
     measured: Measured
 
 
-def missing(request: Any, model: Model) -> list[int]:
-    """The timesteps whose gamma the request wants and nobody has measured."""
-    return [t for t in _wanted(request, model) if t not in model.measured.gamma]
+def missing(model: Model, *requests: Any) -> GammaRequest | None:
+    """What has to be measured before these can run; None where nothing has."""
+    timesteps = {t for request in requests for t in _wanted(request, model)} - model.measured.gamma.keys()
+    if not timesteps:
+        return None
+    first = requests[0]
+    return GammaRequest(
+        model=first.model,
+        timesteps=tuple(sorted(timesteps, reverse=True)),
+        precision=first.precision,
+        num_images=max(LEAST, min(MOST, VALUES // torch.Size(model.image_shape).numel())),
+        drawn_in=0 if model.measured.pictures is not None else min(DRAWN_IN, len(model.diffusion)),
+    )
 
 
 def measuring_calls(model: Model, *requests: Any) -> int:
-    """How often the network is used for all that is missing to these, counted in single images."""
-    timesteps = {t for request in requests for t in missing(request, model)}
-    drawing = 0 if model.measured.pictures is not None else min(DRAWN_IN, len(model.diffusion))
-    return num_pictures(model) * (drawing + len(timesteps)) if timesteps else 0
-
-
-def num_pictures(model: Model) -> int:
-    """How many pictures are drawn: fewer where each has many pixels."""
-    return max(LEAST, min(MOST, VALUES // torch.Size(model.image_shape).numel()))
+    """How often the network is used for what is missing to these, counted in single images."""
+    wanted = missing(model, *requests)
+    return wanted.network_calls if wanted else 0
 
 
 def informed(request: Any, model: Model) -> Model:
@@ -80,15 +89,30 @@ def informed(request: Any, model: Model) -> Model:
     timesteps = _wanted(request, model)
     if not timesteps:
         return model
-    for _ in _gammas(missing(request, model), model):
-        pass
+    if wanted := missing(model, request):
+        for _ in measure(wanted, model):
+            pass
     gamma = model.measured.gamma
     return replace(model, diffusion=knowing(model.diffusion, {t: gamma[t] for t in timesteps}))
 
 
 def measure(request: GammaRequest, model: Model) -> Iterator[GammaReport]:
     """Draws the pictures, where nobody has, and measures gamma at the request's timesteps."""
-    return _gammas(request.timesteps, model)
+    chain, known = model.diffusion.with_variance("fixed_small"), model.measured
+    pictures = known.pictures
+    if pictures is None:
+        pictures = known.pictures = yield from _drawn(request, model)
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        """On the CPU: not every device knows the float64 of the sums."""
+        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
+
+    for step, t in enumerate(request.timesteps, start=request.drawn_in + 1):
+        (source,) = generators([NOISE_SEED + t])
+        *_, found = survey(chain.respaced([t]), denoiser, pictures, source)
+        assert isinstance(found, Survey)
+        known.gamma.setdefault(t, found.gamma.item())
+        yield GammaReport(step, request.num_timesteps, known)
 
 
 def _wanted(request: Any, model: Model) -> list[int]:
@@ -98,33 +122,13 @@ def _wanted(request: Any, model: Model) -> list[int]:
     return [t - 1 for t in visited(request, model)] if request.variance_type == ANALYTIC else []
 
 
-def _gammas(timesteps: Sequence[int], model: Model) -> Iterator[GammaReport]:
-    if not timesteps:
-        return
-    chain, known = model.diffusion.with_variance("fixed_small"), model.measured
-    drawing = 0 if known.pictures is not None else min(DRAWN_IN, len(chain))
-    num_steps = drawing + len(timesteps)
-    pictures = known.pictures
-    if pictures is None:
-        pictures = known.pictures = yield from _drawn(chain.respaced(drawing, "trailing"), model, num_steps)
-
-    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        """On the CPU: not every device knows the float64 of the sums."""
-        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
-
-    for step, t in enumerate(timesteps, start=drawing + 1):
-        (source,) = generators([NOISE_SEED + t])
-        *_, found = survey(chain.respaced([t]), denoiser, pictures, source)
-        assert isinstance(found, Survey)
-        known.gamma.setdefault(t, found.gamma.item())
-        yield GammaReport(step, num_steps, known)
-
-
-def _drawn(chain: GaussianDiffusion, model: Model, num_steps: int) -> Generator[GammaReport, None, Tensor]:
+def _drawn(request: GammaRequest, model: Model) -> Generator[GammaReport, None, Tensor]:
     """The model's own pictures, on the CPU."""
-    seeds, rule = [SEED + k for k in range(num_pictures(model))], solver(DRAWN_BY, chain)
+    num_steps = min(DRAWN_IN, len(model.diffusion))
+    chain = model.diffusion.with_variance("fixed_small").respaced(num_steps, "trailing")
+    seeds, rule = [SEED + k for k in range(request.num_images)], solver(DRAWN_BY, chain)
     steps = reverse(chain, model.denoiser, rule, seeds, model.image_shape, device=model.device)
     for count, step in enumerate(steps, start=1):
-        yield GammaReport(count, num_steps, model.measured)
+        yield GammaReport(count, request.num_timesteps, model.measured)
         x_0 = step.x_t
     return x_0.cpu()

@@ -139,13 +139,10 @@ class Engine:
         Nothing where the request has another variance, or all is known; without this a run measures unseen.
         """
         token, model = cancel or CancelToken(), self.model(request.model, request.precision)
-        if not (timesteps := analytic.missing(request, model)):
+        if not (wanted := analytic.missing(model, request)):
             return
         self.limits.check(self._spent.get(token, 0.0) + self._share(request, model))
-        wanted = analytic.GammaRequest(
-            model=request.model, timesteps=tuple(timesteps), precision=request.precision
-        )
-        for report in self._perform(wanted, token):
+        for report in self._start(wanted, token):
             yield report.step, report.num_steps
         model.measured.learn(report.measured)
 
