@@ -2,6 +2,7 @@
 
 __all__ = [
     "OWN_STEPS",
+    "SAMPLING_VARIANCES",
     "SEEDS_ALIKE",
     "ChainControls",
     "RunButtons",
@@ -30,6 +31,7 @@ from gradio.blocks import Block
 from gradio.components import Component
 from torch import Tensor
 
+from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.diffusion import Spacing
 from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
@@ -53,6 +55,7 @@ VARIANCES = [
     ("large: beta", "fixed_large"),
     ("learned range", "learned_range"),
 ]
+SAMPLING_VARIANCES = [*VARIANCES, ("analytic: measured first", ANALYTIC)]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
 OWN_STEPS = 20  # in which a model draws a picture of its own to start from
 GUIDE = Path(__file__).with_name("guide")
@@ -126,7 +129,9 @@ def chain_controls(
         info="0 is deterministic, 1 as noisy as DDPM",
         visible=sampler == "ddim",
     )
-    variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
+    variance = gr.Dropdown(
+        SAMPLING_VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm"
+    )
     number = seed or seed_control()
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(

@@ -28,7 +28,7 @@ from ddpm_app.ui.controls import (
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.levels import tell_noise_level
-from ddpm_app.ui.loading import loading
+from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import spoken
 
@@ -73,7 +73,6 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         plain = requested(SampleRequest, locals())
         with shared.sessions.run(request, "interpolate") as run:
             loaded = yield from loading(shared, shown.status, run, model, precision)
-            run.clock.start()
             ends = None
             rows: dict[str, SampleRequest]  # by what their captions begin with
             if kind == SPHERE:
@@ -82,6 +81,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
                 ends = own_or_given(shared, model, [picture_a, picture_b], seed, run.token)
                 one = requested(InterpolateRequest, locals(), picture_a=ends[0], picture_b=ends[1])
                 rows = grid_rows(one, len(loaded.diffusion)) if kind == GRID else {"": one}
+            yield from measuring(shared, shown.status, run, *rows.values())
+            run.clock.start()
             done: list[Tensor] = []
             for place, row in enumerate(rows.values()):
                 for frame in shared.engine.run(row, run.token):
