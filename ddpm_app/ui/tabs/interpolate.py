@@ -16,15 +16,14 @@ from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
     chain_controls,
-    examples,
     explain,
-    offer_examples,
     own_or_given,
     picture_input,
     requested,
     run_buttons,
     spans_chain,
 )
+from ddpm_app.ui.examples import examples, offer_examples
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.levels import tell_noise_level
@@ -114,9 +113,12 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             kind = gr.Radio(KINDS, value=STRIP, label="Show")
             with gr.Column() as of_pictures:
                 with gr.Row():
-                    picture_a = picture_input("From", start_pictures[0])
-                    picture_b = picture_input("To", start_pictures[1])
-                offer_examples(shared, picture_a, picture_b)
+                    with gr.Column(min_width=120):
+                        picture_a = picture_input("From", start_pictures[0])
+                        offer_examples(shared, picture_a)
+                    with gr.Column(min_width=120):
+                        picture_b = picture_input("To", start_pictures[1])
+                        offer_examples(shared, picture_b, first=1)
                 steps = spans_chain(shared, gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t"))
                 tell_noise_level(shared, steps)
                 shared_noise = gr.Checkbox(True, label="The same noise on both")

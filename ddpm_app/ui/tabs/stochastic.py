@@ -15,12 +15,12 @@ from ddpm_app.ui.controls import (
     Shared,
     chain_controls,
     explain,
-    offer_examples,
     picture_input,
     requested,
     run_buttons,
     spans_chain,
 )
+from ddpm_app.ui.examples import offer_examples
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.levels import tell_noise_level
 from ddpm_app.ui.loading import loading, measuring
