@@ -25,10 +25,16 @@ def flag(name: str) -> str:
     return FLAGS.get(name, name)
 
 
-def command_line(request: SampleRequest, out: str = "pictures", checkpoints: Path = BUNDLED) -> str:
-    """The `sample` command that draws the same pictures into the folder `out`."""
-    words = ["python", "-m", "ddpm_app", "sample"]
-    for name, value in _said(request).items():
+def command_line(
+    request: SampleRequest,
+    out: str = "pictures",
+    checkpoints: Path = BUNDLED,
+    command: str = "sample",
+    **others: Any,
+) -> str:
+    """The command that draws the same pictures into the folder `out`; `others` are options of its own."""
+    words = ["python", "-m", "ddpm_app", command]
+    for name, value in (_said(request) | others).items():
         option = f"--{flag(name).replace('_', '-')}"
         words += [option, str(value)] if not isinstance(value, bool) else [_switch(option, value)]
     if checkpoints != BUNDLED:

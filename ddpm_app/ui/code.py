@@ -1,6 +1,6 @@
 """This run as code: its settings as JSON, as the equal command line and as Python, each to be copied."""
 
-__all__ = ["code_block", "spelled"]
+__all__ = ["code_block", "measured", "spelled"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -51,8 +51,18 @@ def spelled(requests: Sequence[SampleRequest], told: Told) -> tuple[str, str, st
     return "\n".join(commands) if plain else "", snippet(requests, columns, told.checkpoints), told.json
 
 
+def measured(told: Told, command: str = "") -> tuple[str, str, str]:
+    """The same of a run that no request draws alone: its settings, and the command where there is one."""
+    return command, "", told.json
+
+
 def _shown(said: tuple[str, str, str] | None) -> list[gr.Accordion | gr.Code | str]:
     if said is None:  # of a run that is no such request
-        return [gr.Accordion(visible=False), gr.Code(visible=False), "", ""]
+        return [gr.Accordion(visible=False), gr.Code(visible=False), gr.Code(visible=False), ""]
     command, program, settings = said
-    return [gr.Accordion(visible=True), gr.Code(command, visible=bool(command)), program, settings]
+    return [
+        gr.Accordion(visible=True),
+        gr.Code(command, visible=bool(command)),
+        gr.Code(program, visible=bool(program)),
+        settings,
+    ]

@@ -103,7 +103,7 @@ class Replay:
             name, sentences = shared.model.value, [f"{error}. The default stays."]
             loaded = shared.engine.model(name)
         values, more = form.accepted(settings, len(loaded.diffusion))
-        chosen: dict[Block, Any] = {shared.model: name} if "model" in form.controls else {}
+        chosen: Restored = {shared.model: name} if "model" in form.controls else {}
         return {
             self.notice: said(f"{what}: {form.tab}" + (f" with {name}" if chosen else ""), sentences + more),
             **chosen,

@@ -100,6 +100,44 @@ def test_a_copied_link_restores_its_tab_and_starts_nothing(
     expect(status(other).first).to_contain_text("From the link: stochastic")
 
 
+def test_a_link_opens_the_experiment_within_its_tab(context: BrowserContext, url: str):  # noqa: F811
+    page = opened(context, f"{url}?tab=schedules&chosen=linear,sigmoid&seed=31")
+    expect(page.get_by_text("From the link: schedules")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("tab", name="Linear and cosine")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_label("sigmoid", exact=True).filter(visible=True)).to_be_checked()
+    expect(page.get_by_label("cosine", exact=True).filter(visible=True)).not_to_be_checked()
+    press(page, "Copy link")
+    expect(page.get_by_text("The link is copied")).to_be_visible(timeout=PATIENCE)
+    assert "tab=schedules&model=exact-shapes&chosen=linear%2Csigmoid&seed=31" in page.evaluate(
+        "navigator.clipboard.readText()"
+    )
+
+
+def test_a_link_moves_the_picture_that_the_page_itself_draws(context: BrowserContext, url: str):  # noqa: F811
+    page = opened(context, f"{url}?tab=forward&diffusion_steps=600&schedule=cosine")
+    press(page, "Add noise")
+    expect(page.locator(".noising output")).to_have_text("t = 600", timeout=PATIENCE)
+    expect(page.get_by_role("combobox", name="Schedule")).to_have_value("cosine")
+    page.get_by_role("slider", name="Diffusion steps t", exact=True).and_(
+        page.locator(".noising input")
+    ).press("Home")
+    page.get_by_label("Seed of the noise").filter(visible=True).fill("8")
+    expect(status(page).last).to_contain_text("t = 600")
+    expect(page.locator(".noising output")).to_have_text("t = 0")
+
+
+def test_a_link_with_training_settings_keeps_them_beside_its_preset(
+    context: BrowserContext,
+    url: str,  # noqa: F811
+):
+    page = opened(context, f"{url}?tab=train&num_steps=12&preset=Small, colour 32 × 32 (CPU, hours)")
+    expect(page.get_by_label("Preset").filter(visible=True)).to_have_value(
+        re.compile("Small"), timeout=PATIENCE
+    )
+    expect(page.get_by_label("Steps", exact=True).filter(visible=True)).to_have_value("12")
+    expect(page.get_by_text("Made earlier by Quick")).to_be_visible(timeout=PATIENCE)
+
+
 def test_a_bad_link_gets_its_sentences_as_words_alone(context: BrowserContext, url: str):  # noqa: F811
     page = opened(context, f"{url}?tab=sample&steps=<b id=evil>&model=owner/unknown&seed=12")
     line = closing_line(page)

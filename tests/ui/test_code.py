@@ -7,4 +7,4 @@ def test_it_is_hidden_until_there_is_something_to_say():
     folded, *_ = _shown(None)
     assert folded.visible is False
     folded, command, program, _ = _shown(("", "a program", "{}"))
-    assert (folded.visible, command.visible, program) == (True, False, "a program")
+    assert (folded.visible, command.visible, program.value) == (True, False, "a program")

@@ -1,12 +1,17 @@
+import argparse
 import json
 import re
+import shlex
 
 import pytest
 from gradio_client import Client, handle_file
 
+from ddpm_app.commands import evaluate as evaluating
+from ddpm_app.engine import SampleRequest
 from ddpm_app.pictures import to_picture
 from ddpm_app.ui import build_app
-from ddpm_app.ui.tabs.evaluate import MOST_CALLS, data_of, refuse_excess
+from ddpm_app.ui.forms import UNTOLD
+from ddpm_app.ui.tabs.evaluate import MOST_CALLS, command, data_of, refuse_excess
 from tests.doubles import refusal
 from tests.training.runs import picture
 
@@ -69,3 +74,15 @@ def test_a_public_page_offers_no_folder_of_the_machine(engine):
 
     assert sources(training=True) == [["shapes", "upload", "path"]]
     assert sources(training=False) == [["shapes", "upload"]]
+
+
+def test_the_command_beneath_a_scorecard_asks_for_the_same_samples():
+    asked = SampleRequest(model="exact-shapes", sampler="ddim", eta=0.5, num_images=1, seed=7)
+    parser = argparse.ArgumentParser()
+    evaluating.add_arguments(parser)
+    words = shlex.split(command(asked, 512, UNTOLD))
+    assert words[:4] == ["python", "-m", "ddpm_app", "evaluate"]
+    options = parser.parse_args(words[4:])
+    assert (options.metric, options.data, options.num_images) == ("fid", "shapes", 512)
+    assert (options.model, options.sampler, options.steps, options.eta) == ("exact-shapes", "ddim", 50, 0.5)
+    assert options.seed == 7

@@ -125,10 +125,3 @@ def test_a_bad_value_gets_one_sentence_and_the_others_stay(
 def test_no_link_names_a_file_of_the_server(forms: dict[str, Form], tab: str):
     values, _ = forms[tab].accepted({"uploads": "/etc/hostname"}, T)
     assert values["uploads"] is None
-
-
-def test_a_link_that_sets_a_preset_keeps_its_own_settings(page: gr.Blocks):
-    events = [
-        name for fn in page.fns.values() if fn.fn and fn.fn.__name__ == "filled" for _, name in fn.targets
-    ]
-    assert "input" in events

@@ -9,6 +9,7 @@ import gradio as gr
 import pandas as pd
 
 from ddpm_app.engine import BoundsReport, BoundsRequest
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
@@ -51,7 +52,12 @@ def build(shared: Shared) -> None:
                 if run.clock.due(report.step, report.num_steps) or len(report.bounds) > complete:
                     complete = len(report.bounds)
                     yield {status: run.clock.line(), **drawn(report)}
-        yield {status: run.clock.finished(f"{complete} bounds"), **drawn(report)}
+        told = shared.forms["bounds"].told(locals(), picture=x_0)
+        yield {
+            status: run.clock.finished(f"{complete} bounds"),
+            code: measured(told),
+            **drawn(report),
+        }
 
     def drawn(report: BoundsReport) -> Update:
         # a plot that was once given no points would take its numbers for names
@@ -74,8 +80,9 @@ def build(shared: Shared) -> None:
             )
             plot = gr.LinePlot(x=X, y=Y, color="variance", title="bits/dim over log10 S", height=300)
             link = link_button()
+            code = code_block()
     inputs = [shared.model, steps, seed, picture]
-    outputs = [status, table, plot]
+    outputs = [status, table, plot, code]
     copies_link(link, buttons.wire(shared, "bounds", bounds, inputs, outputs, steps=step_counts))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ddpm_app.core.compression import TABLE_4, tenths
 from ddpm_app.engine import CompressionReport, CompressionRequest, Received
 from ddpm_app.pictures import sheet
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     VARIANCES,
@@ -93,6 +94,7 @@ def build(shared: Shared) -> gr.Image:
         yield shown(run.clock.finished(*summary(report)), made) | {
             scrubber: gr.Slider(maximum=last, value=last, interactive=last > 0, label=made.label(last)),
             film: made,
+            code: measured(told),
         }
 
     def shown(line: str, made: Film) -> Update:
@@ -133,9 +135,10 @@ def build(shared: Shared) -> gr.Image:
                     )
                 ]
             link = link_button()
+            code = code_block()
             film = gr.State(time_to_live=3600)
     inputs = [shared.model, num_terms, variance, seed, picture]
-    outputs = [status, seen, scrubber, rows, *plots, film]
+    outputs = [status, seen, scrubber, rows, *plots, film, code]
     form = buttons.wire(shared, "compression", compression, inputs, outputs, CompressionRequest)
     copies_link(link, form)
     scrubber.input(

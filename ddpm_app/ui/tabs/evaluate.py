@@ -10,11 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from ddpm_app.engine import SampleRequest
+from ddpm_app.engine import SampleRequest, command_line
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import save_png, sheet
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import new_folder
+from ddpm_app.ui.forms import Told
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line
@@ -24,7 +26,8 @@ ABOUT = r"""How good are the samples? Many are drawn and held against a data set
 both. Every figure stands with its conditions: change one, and it is another figure.
 
 $$\text{FID} = \|m - m'\|^2 + \operatorname{tr}\bigl(C + C' - 2\,(C C')^{1/2}\bigr)$$"""
-SOURCES = {"Built-in shapes": "shapes", "Upload": "upload", "On this machine or the Hub": "path"}
+SHAPES = "shapes"
+SOURCES = {"Built-in shapes": SHAPES, "Upload": "upload", "On this machine or the Hub": "path"}
 MOST_SAMPLES = 1024
 MOST_CALLS = 128 * 50  # of the network on a picture, where strangers may ask
 MOST_PICTURES = 10_000  # of the data
@@ -78,6 +81,7 @@ def build(shared: Shared, *, local: bool) -> None:
                     yield {status: line} | ({} if at.images is None else {shown: sheet(at.images)})
         report = folder / "report.json"
         report.write_text(json.dumps(asdict(card), indent=2) + "\n")
+        told = shared.forms["evaluate"].told(locals())
         picture = sheet(collect(asked.out / SAMPLES, min(SHOWN, num_images)))
         file = save_png(picture, folder / "samples.png", wanted.recipe() | {"num_images": SHOWN})
         yield {
@@ -85,6 +89,7 @@ def build(shared: Shared, *, local: bool) -> None:
             shown: str(file),
             scorecard: as_markdown(card),
             download: gr.DownloadButton(value=str(report), interactive=True),
+            code: measured(told, command(wanted, num_images, told) if data == SHAPES else ""),
         }
 
     offered = {label: kind for label, kind in SOURCES.items() if local or kind != "path"}
@@ -109,8 +114,9 @@ def build(shared: Shared, *, local: bool) -> None:
             with gr.Row():
                 download = gr.DownloadButton("Report as JSON", size="sm", interactive=False)
                 link = link_button()
+            code = code_block()
     inputs = [shared.model, source, path, num_images, *chain.inputs, uploads]
-    outputs = [status, shown, scorecard, download]
+    outputs = [status, shown, scorecard, download, code]
     copies_link(link, buttons.wire(shared, "evaluate", evaluate, inputs, outputs))
 
 
@@ -118,7 +124,7 @@ def data_form(offered: dict[str, str]) -> tuple[gr.Radio, gr.File, gr.Textbox]:
     """Where the data comes from: the choice, files, a path."""
     source = gr.Radio(
         list(offered.items()),
-        value="shapes",
+        value=SHAPES,
         label="Data to compare with",
         info="what the model learned from, or the figures mean little",
     )
@@ -152,9 +158,15 @@ def data_of(source: str, folder: Path, uploads: list[str] | None, path: str | No
     where = (path or "").replace("\0", "").strip()  # an empty box may be None, and no path holds a zero byte
     if source == "path" and where:
         return str(Path(where).expanduser())
-    if source != "shapes":
+    if source != SHAPES:
         raise UserError("there is nothing to compare with; upload pictures, or name a folder or a data set")
     return source
+
+
+def command(request: SampleRequest, num_images: int, told: Told) -> str:
+    """The `evaluate` command that measures as many samples against the same drawn shapes."""
+    own = {"metric": "fid", "data": SHAPES, "num_images": num_images}
+    return command_line(request, "evaluation", told.checkpoints, "evaluate", **own)
 
 
 def refuse_excess(num_images: int, num_inference_steps: int, local: bool) -> None:

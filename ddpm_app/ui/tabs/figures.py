@@ -8,6 +8,7 @@ import gradio as gr
 
 from ddpm_app.errors import one_of
 from ddpm_app.pictures import save_png
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, own_or_given, run_buttons
 from ddpm_app.ui.examples import examples
 from ddpm_app.ui.files import new_folder
@@ -47,13 +48,14 @@ def build(shared: Shared) -> None:
                     drawing = slide(f"{name}: {wanted.title}", picture(), caption)
                     file = save_png(drawing.reduce(2), new_folder() / "preview.png")
                     yield {status: run.clock.line(f"{share:.0%} of {name.lower()}"), shown: str(file)}
-        told = shared.forms["figure"].told(locals()).recipe
+        told = shared.forms["figure"].told(locals())
         recipe = {"procedure": "figure", "name": name, "model": model, "reverse_steps": steps, "seed": seed}
-        file = save_png(drawing, new_folder() / "slide.png", recipe | told)
+        file = save_png(drawing, new_folder() / "slide.png", recipe | told.recipe)
         yield {
             status: run.clock.finished(name, f"{caption}, computed by {loaded.backend}"),
             shown: str(file),
             download: gr.DownloadButton(value=str(file), interactive=True),
+            code: measured(told),
         }
 
     explain(ABOUT, "figures")
@@ -74,7 +76,8 @@ def build(shared: Shared) -> None:
             with gr.Row():
                 download = gr.DownloadButton("Slide as PNG", size="sm", interactive=False)
                 link = link_button()
-    inputs, outputs = [shared.model, name, steps, seed], [status, shown, download]
+            code = code_block()
+    inputs, outputs = [shared.model, name, steps, seed], [status, shown, download, code]
     copies_link(link, buttons.wire(shared, "figure", figure, inputs, outputs))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddpm_app.engine import LikelihoodReport, LikelihoodRequest
 from ddpm_app.pictures import heat_map, sheet
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     VARIANCES,
@@ -67,7 +68,7 @@ def build(shared: Shared) -> gr.Image:
             f"{report.step} of {length} timesteps measured; in the map the brightest pixel costs "
             f"{report.bits_per_pixel.max():.3g} bits, the mean one {report.bits_per_pixel.mean():.3g}",
         )
-        yield shown(done, report, x_0, recipe)
+        yield shown(done, report, x_0, recipe) | {code: measured(told)}
 
     def shown(line: str, report: LikelihoodReport, x_0: Tensor, recipe: dict[str, Any]) -> Update:
         heat = picture_file(beside_its_bits(x_0, report), "bits-per-pixel", recipe)
@@ -93,8 +94,9 @@ def build(shared: Shared) -> gr.Image:
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300
             )
             link = link_button()
+            code = code_block()
     inputs = [shared.model, num_terms, variance, seed, picture, num_draws]
-    outputs = [status, terms, plot, where]
+    outputs = [status, terms, plot, where, code]
     copies_link(link, buttons.wire(shared, "likelihood", likelihood, inputs, outputs, LikelihoodRequest))
     return picture
 

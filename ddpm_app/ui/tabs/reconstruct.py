@@ -14,6 +14,7 @@ from ddpm_app.core.diffusion import Spacing
 from ddpm_app.core.images import from_uint8
 from ddpm_app.core.inversion import TABLE_2, reconstruction_error
 from ddpm_app.engine import Frame, ReconstructRequest
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
@@ -88,6 +89,7 @@ def build(shared: Shared) -> gr.Image:
             status: run.clock.finished(f"{len(counts) * len(pictures)} reconstructions"),
             shown: picture_file(rows(pictures, done, counts), "reconstructed", recipe),
             table: errors(pictures, done, counts),
+            code: measured(told),
         }
 
     explain(ABOUT, "reconstruct")
@@ -106,8 +108,9 @@ def build(shared: Shared) -> gr.Image:
                 headers=HEADERS, label="Mean squared error, pixels in [0, 1]", interactive=False
             )
             link = link_button()
+            code = code_block()
     inputs = [shared.model, steps, spacing, seed, picture]
-    outputs = [status, shown, table]
+    outputs = [status, shown, table, code]
     copies_link(link, buttons.wire(shared, "reconstruct", reconstruct, inputs, outputs, steps=step_counts))
     return picture
 

@@ -8,6 +8,7 @@ import torch
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest
 from ddpm_app.errors import UserError
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
@@ -55,6 +56,7 @@ def build(shared: Shared) -> None:
         return {
             status: bar(f"{len(chosen)} schedules, the same noise", 1),
             shown: picture_file(drawing, "schedules", recipe | told.recipe),
+            code: measured(told),
         }
 
     explain(ABOUT, "schedules")
@@ -77,7 +79,8 @@ def build(shared: Shared) -> None:
                 height=300,
             )
             link = link_button()
-    inputs, outputs = [shared.model, chosen, seed, picture], [status, shown]
+            code = code_block()
+    inputs, outputs = [shared.model, chosen, seed, picture], [status, shown, code]
     form = linked(shared, "schedules", schedules, inputs, start, chosen=some)
     copies_link(link, form)
     open_with("schedules", outputs, str(start.value))

@@ -13,6 +13,7 @@ from torch import Tensor
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.engine import VarianceReport, VarianceRequest
 from ddpm_app.engine.improved import spread
+from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
@@ -67,6 +68,7 @@ def build(shared: Shared) -> None:
             status: run.clock.finished(done),
             v: shares(report),
             sigma: bounds(diffusion, report),
+            code: measured(shared.forms["variances"].told(locals())),
         }
 
     explain(ABOUT, "variances")
@@ -104,8 +106,9 @@ def build(shared: Shared) -> None:
                     min_width=260,
                 )
             link = link_button()
+            code = code_block()
     inputs = [shared.model, num_timesteps, seed, picture]
-    copies_link(link, buttons.wire(shared, "variances", variances, inputs, [status, v, sigma, ratio]))
+    copies_link(link, buttons.wire(shared, "variances", variances, inputs, [status, v, sigma, ratio, code]))
 
 
 def shares(report: VarianceReport) -> pd.DataFrame:
