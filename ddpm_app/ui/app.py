@@ -143,8 +143,8 @@ def build_app(
         for event in (chosen.focus, demo.load):
             event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
         demo.unload(shared.sessions.leave)
-    if public:
-        guard(demo, shared)
+        if public:
+            guard(demo, shared)
     return demo
 
 

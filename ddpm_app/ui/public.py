@@ -51,22 +51,21 @@ def limits_of(options: argparse.Namespace) -> Limits:
 
 
 def guard(demo: gr.Blocks, shared: Shared) -> None:
-    """Every served endpoint is checked before it queues, and has its share told under its button."""
+    """Within the page: every served endpoint is checked before it queues, its share told under its button."""
     for fn in list(demo.fns.values()):
         line = shared.budget_lines.get(str(fn.api_name))
         if line and fn.api_name in WORK:
             line.visible = True
-            with demo:
-                gr.on(
-                    None,
-                    telling(shared.engine, fn),
-                    fn.inputs,
-                    line,
-                    queue=False,
-                    show_progress="hidden",
-                    trigger_mode="always_last",
-                    api_visibility="private",
-                )
+            gr.on(
+                None,
+                telling(shared.engine, fn),
+                fn.inputs,
+                line,
+                queue=False,
+                show_progress="hidden",
+                trigger_mode="always_last",
+                api_visibility="private",
+            )
     push = demo._queue.push
 
     # in place of Gradio's validators, which answer a value that a widget refuses without its sentence

@@ -24,25 +24,38 @@ CHOICE = "choice: "  # Gradio also translates plain values that are keys, and a 
 class Page(gr.Blocks):
     """The whole page; `launch` needs no i18n of its own."""
 
+    _words: "Words | None" = None
+    _marked: list[dict[str, Any]] | None = None  # the components of the complete page
+
     def __exit__(self, *raised: Any) -> None:
         """The page is built: from now on its handlers answer in the visitor's language."""
         for each in self.fns.values():
             if each.fn:
                 each.fn = in_visitors_language(each.fn, each.outputs)
+        self._words = Words()
         super().__exit__(*raised)
 
-    def get_config_file(self):
-        """What the browser builds the page from, with markers."""
-        config = super().get_config_file()
-        self._words = Words()
-        for props, name, kind in visitor_texts(config):
-            props[name] = self._words.marked(kind, props[name])
-        config["i18n_translations"] = self._words.in_browser
+    def get_config_file(self) -> Any:
+        """What the browser builds the page from, with markers.
+
+        Gradio asks four times until a page is served; one that is complete is described once.
+        """
+        if self._words and not self._marked:
+            described: Any = self.default_config.get_config()
+            self.default_config.get_config = lambda *_: dict(described)  # type: ignore
+            self._marked = [
+                each | {"props": self._words.marked_all(each["type"], each["props"])}
+                for each in described["components"]
+            ]
+        config: Any = super().get_config_file()
+        if self._words:
+            config |= {"components": self._marked, "i18n_translations": self._words.in_browser}
         return config
 
     def launch(self, *args: Any, **options: Any):
         """Serves the page in every language."""
-        return super().launch(*args, i18n=gr.I18n(**self._words.in_browser), **options)
+        words = self._words.in_browser if self._words else {}
+        return super().launch(*args, i18n=gr.I18n(**words), **options)
 
     def get_api_info(self, *args: Any, **options: Any):
         """The description of the API, in English."""
@@ -56,10 +69,13 @@ class Page(gr.Blocks):
 def visitor_texts(config: Any) -> Iterator[tuple[dict[str, Any], str, Kind]]:
     """Every visitor-facing text of the page: the properties that it is one of, its name and its kind."""
     for component in config["components"]:
-        props = component["props"]
-        for name, value in list(props.items()):
-            if value and (kind := kind_of(component["type"], name, value)):
-                yield props, name, kind
+        for name, kind in _texts(component["type"], component["props"]):
+            yield component["props"], name, kind
+
+
+def _texts(component: str, props: dict[str, Any]) -> list[tuple[str, Kind]]:
+    kinds = ((name, kind_of(component, name, value)) for name, value in props.items() if value)
+    return [(name, kind) for name, kind in kinds if kind]
 
 
 class Words:
@@ -67,6 +83,10 @@ class Words:
 
     def __init__(self) -> None:
         self.in_browser: dict[str, dict[str, str]] = {locale: {} for locale in ("en", *LANGUAGES, *FOLLOWS)}
+
+    def marked_all(self, component: str, props: dict[str, Any]) -> dict[str, Any]:
+        """The properties of a component as the browser is to get them."""
+        return props | {name: self.marked(kind, props[name]) for name, kind in _texts(component, props)}
 
     def marked(self, kind: Kind, value: Any) -> Any:
         """The property as the browser is to get it."""
