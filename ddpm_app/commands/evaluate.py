@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-terms", type=int, default=100, help="timesteps measured for each picture; 1000 for all"
     )
-    parser.add_argument("--variance", default="auto", help="auto, fixed_small, fixed_large, ...")
+    parser.add_argument("--variance", default="auto", help="auto, fixed_small, ...; analytic for samples")
     scoring.add_arguments(parser.add_argument_group(f"with --metric {scoring.METRIC}"))
 
 

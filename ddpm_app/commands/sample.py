@@ -9,7 +9,7 @@ import numpy as np
 
 from ddpm_app.commands.report import add_model_arguments, loaded, progress, result, writable_folder
 from ddpm_app.core.langevin import DEFAULT_SNR
-from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest, flag, visited, visits
+from ddpm_app.engine import EVERY_SAMPLER, REVERSE_VARIANCES, Engine, SampleRequest, flag, visited, visits
 from ddpm_app.pictures import save_png, sheet, to_picture
 
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", default="ddpm", choices=EVERY_SAMPLER, help="the reverse step")
     parser.add_argument("--steps", type=int, default=1000, help="how many timesteps are visited")
     parser.add_argument("--eta", type=float, default=0.0, help="ddim only: 0 deterministic, 1 like ddpm")
-    parser.add_argument("--variance", default="auto", help="ddpm only: auto, fixed_small, fixed_large, ...")
+    parser.add_argument("--variance", default="auto", help=f"ddpm only: {', '.join(REVERSE_VARIANCES)}")
     parser.add_argument("--langevin-steps", type=int, default=0, help="corrections after each reverse step")
     parser.add_argument(
         "--langevin-snr", type=float, default=DEFAULT_SNR, help="their signal-to-noise ratio r"
@@ -43,6 +43,8 @@ def run(options: argparse.Namespace) -> None:
     model = loaded(engine, options)
     out = writable_folder(options.out)
     started = time.perf_counter()
+    for step, num_steps in engine.measuring(request):
+        progress(step, num_steps, started, "measuring the variance")
     for frame in engine.run(request):
         progress(frame.step, frame.num_steps, started)
     seconds = time.perf_counter() - started

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddpm_app.core.analytic import gamma_of
 from ddpm_app.core.diffusion import GaussianDiffusion, spaced_timesteps
 from ddpm_app.core.likelihood import decoder_log_likelihood
 from ddpm_app.core.samplers import Denoiser
@@ -62,7 +63,7 @@ def survey(
         groups = share.argsort().tensor_split(min(GROUPS, len(share)))
         errors.append(torch.stack([error[group].double().mean() for group in groups]))
         shares.append(torch.stack([share[group].double().mean() for group in groups]))
-        gamma.append(chain.predict_eps(x_t, place, p.unclipped_x0).double().square().mean())
+        gamma.append(gamma_of(chain.predict_eps(x_t, place, p.unclipped_x0), noise))
         first = first or [x_t, output]
         yield i + 1
     found = [torch.stack(rows).cpu() for rows in (errors, shares, gamma)]

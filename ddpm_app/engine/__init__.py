@@ -14,6 +14,7 @@ from ddpm_app.engine.improved import BoundsReport, BoundsRequest, VarianceReport
 from ddpm_app.engine.limits import UNLIMITED, Limits, visitors_limits
 from ddpm_app.engine.procedures import noise_of
 from ddpm_app.engine.requests import (
+    REVERSE_VARIANCES,
     CompressionRequest,
     ForwardRequest,
     InterpolateRequest,
@@ -29,6 +30,7 @@ from ddpm_app.engine.visits import visited, visits
 __all__ = [
     "DETERMINISTIC",
     "EVERY_SAMPLER",
+    "REVERSE_VARIANCES",
     "UNLIMITED",
     "BoundsReport",
     "BoundsRequest",

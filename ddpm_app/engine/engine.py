@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import branches, ddim, improved, likelihood, procedures
+from ddpm_app.engine import analytic, branches, ddim, improved, likelihood, procedures
 from ddpm_app.engine.batching import Batcher
 from ddpm_app.engine.cancel import CancelToken
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport
@@ -53,6 +53,7 @@ PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
     CompressionRequest: likelihood.compress,
     improved.VarianceRequest: improved.variances,
     improved.BoundsRequest: improved.bounds,
+    analytic.GammaRequest: analytic.measure,
 }
 
 
@@ -132,6 +133,19 @@ class Engine:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""
         return self._start(request, cancel or CancelToken())
 
+    def measuring(self, request: Any, cancel: CancelToken | None = None) -> Iterator[tuple[int, int]]:
+        """Steps done and to do for the analytic variance, until `run` or `measure` has at once what it takes.
+
+        Nothing where the request has another variance, or all is known; without this a run measures unseen.
+        """
+        token, model = cancel or CancelToken(), self.model(request.model, request.precision)
+        if not (wanted := analytic.missing(model, request)):
+            return
+        self.limits.check(self._spent.get(token, 0.0) + self._share(request, model))
+        for report in self._start(wanted, token):
+            yield report.step, report.num_steps
+        model.measured.learn(report.measured)
+
     def forward(self, request: ForwardRequest) -> Tensor:
         """x_t after each of the request's diffusion steps, uint8 (K, C, H, W)."""
         return procedures.forward(request)
@@ -162,7 +176,7 @@ class Engine:
 
     def _perform_here(self, request: Any, token: CancelToken) -> Iterator[Any]:
         with self._placed(request, token) as model:
-            yield from PROCEDURES[type(request)](request, model)
+            yield from PROCEDURES[type(request)](request, analytic.informed(request, model))
 
     @contextmanager
     def _placed(self, request: Any, token: CancelToken) -> Iterator[Model]:
@@ -187,9 +201,14 @@ class Engine:
     def _spend(self, request: Any, model: Model, token: CancelToken) -> None:
         """UserError when this request and what ran before it under the same token go beyond the limits."""
         with self._counting:
-            spent = self._spent.get(token, 0.0) + self.limits.share(request.network_calls, model)
+            spent = self._spent.get(token, 0.0) + self._share(request, model)
             self._spent[token] = spent
         self.limits.check(spent)
+
+    def _share(self, request: Any, model: Model) -> float:
+        """The part of the budget that the request takes, with what has to be measured for it."""
+        calls = request.network_calls + analytic.measuring_calls(model, request)
+        return self.limits.share(calls, model)
 
     def _renew(self) -> None:
         """As it is, in a process forked from this one, in which nothing runs and nobody holds a lock."""

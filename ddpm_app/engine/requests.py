@@ -4,6 +4,7 @@ __all__ = [
     "AUTO",
     "MAX_IMAGES",
     "MAX_SEED",
+    "REVERSE_VARIANCES",
     "CompressionRequest",
     "ForwardRequest",
     "InterpolateRequest",
@@ -20,6 +21,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.diffusion import Spacing, VarianceType
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.schedules import SCHEDULES
@@ -28,6 +30,7 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import DEFAULT_MODEL
 
 AUTO = "auto"  # what the checkpoint's own configuration says
+REVERSE_VARIANCES = (AUTO, *get_args(VarianceType), ANALYTIC)
 MAX_IMAGES = 256
 MAX_STEPS = 10_000  # longer than any trained chain; the model's own T is the real limit
 MAX_SEED = 2**63 - 1
@@ -95,7 +98,7 @@ class SampleRequest:
         if not isinstance(self.model, str):
             raise UserError(f"model must be a name, a folder or owner/repo; got {shortened(self.model)}")
         one_of("sampler", self.sampler, EVERY_SAMPLER)
-        one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
+        one_of("variance_type", self.variance_type, REVERSE_VARIANCES)
         one_of("timestep_spacing", self.timestep_spacing, [AUTO, *get_args(Spacing)])
         one_of("precision", self.precision, PRECISIONS)
         self._set("num_inference_steps", whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS))

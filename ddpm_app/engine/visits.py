@@ -2,6 +2,9 @@
 
 __all__ = ["visited", "visits"]
 
+from dataclasses import replace
+
+from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.procedures import lower_part, through
 from ddpm_app.engine.procedures import chain_of
 from ddpm_app.engine.requests import AUTO, InterpolateRequest, SampleRequest, StochasticRequest
@@ -10,6 +13,8 @@ from ddpm_app.models import Model
 
 def visited(request: SampleRequest, model: Model) -> list[int]:
     """Every t that the run leaves, in its order; none for an interpolation of bare pixels."""
+    if request.variance_type == ANALYTIC:  # which is measured once the timesteps are known
+        request = replace(request, variance_type="fixed_small")
     chain = chain_of(request, model)
     if isinstance(request, StochasticRequest | InterpolateRequest):
         if request.diffusion_steps == 0:

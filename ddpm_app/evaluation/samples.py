@@ -79,6 +79,8 @@ def evaluate_samples(
     if main:
         yield Stage("reading the data", 0, 1)
         pixels, extractor = yield from _prepared(asked, model.image_shape, model.device)
+    for step, num_steps in engine.measuring(asked.request, cancel):
+        yield Stage("measuring the variance", step, num_steps)
     for at in draw(engine, asked.request, folder, chunks[processes.rank :: processes.count], cancel):
         yield Stage("drawing samples", at.done, at.num_images, at.images)
     processes.wait()

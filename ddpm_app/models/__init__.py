@@ -9,12 +9,13 @@ from ddpm_app.models.catalogue import (
     read_network,
     weights_time,
 )
-from ddpm_app.models.model import Model, Precision, resolve_device, resolve_devices
+from ddpm_app.models.model import Measured, Model, Precision, resolve_device, resolve_devices
 
 __all__ = [
     "BUNDLED",
     "DEFAULT_MODEL",
     "HUB_MODELS",
+    "Measured",
     "Model",
     "Precision",
     "available_models",

@@ -36,6 +36,7 @@ from ddpm_app.core.schedules import (
     zero_terminal_snr,
 )
 from ddpm_app.errors import UserError, one_of
+from ddpm_app.models.lucidrains import LucidrainsUNet
 from ddpm_app.models.model import Model, network_denoiser
 from ddpm_app.models.weights import UNBUILDABLE, build_network, count_operations, read_weights, reason
 
@@ -145,7 +146,7 @@ def check_network(
     if parts:
         raise UserError(f"{name} works in the latent space of its {parts[0]}; {WANTED}")
     kind = config.get("_class_name", "UNet2DModel" if "in_channels" in config else "network of another kind")
-    if kind != "UNet2DModel":
+    if kind not in ("UNet2DModel", LucidrainsUNet.__name__):
         raise UserError(f"{name} has a {str(kind)[:80]}; {WANTED}")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
         raise UserError(f"{name} is class-conditional; {WANTED}")

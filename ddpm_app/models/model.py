@@ -1,9 +1,9 @@
 """What the rest of the program knows about a loaded checkpoint, and how a network becomes a denoiser."""
 
-__all__ = ["Model", "Precision", "network_denoiser", "resolve_device", "resolve_devices"]
+__all__ = ["Measured", "Model", "Precision", "network_denoiser", "resolve_device", "resolve_devices"]
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -17,6 +17,22 @@ from ddpm_app.models.graphs import CudaRecorder, GraphedDenoiser
 
 Precision = Literal["exact", "fast"]
 Runtime = str | CompiledDenoiser | GraphedDenoiser
+
+
+@dataclass(eq=False)
+class Measured:
+    """What has been found out about a network since it was loaded; it grows, and nothing in it changes.
+
+    `pictures` (B, C, H, W) were drawn by it, and `gamma` is E|eps|^2 / d by timestep.
+    """
+
+    pictures: Tensor | None = None
+    gamma: dict[int, float] = field(default_factory=dict)
+
+    def learn(self, other: "Measured") -> None:
+        """Takes over what another process has found out about the same network."""
+        self.pictures = other.pictures if self.pictures is None else self.pictures
+        self.gamma.update(other.gamma | self.gamma)
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,7 @@ class Model:
     num_parameters: int
     notes: tuple[str, ...] = ()
     operations: Callable[[], int] = lambda: 0
+    measured: Measured = field(default_factory=Measured, compare=False, repr=False)
 
     @property
     def backend(self) -> str:

@@ -1,6 +1,14 @@
 """The network's tensors on disk, read as tensors only, and the U-Net that they fill."""
 
-__all__ = ["UNBUILDABLE", "WEIGHTS", "build_network", "count_operations", "read_weights", "weight_files"]
+__all__ = [
+    "UNBUILDABLE",
+    "WEIGHTS",
+    "build_network",
+    "count_operations",
+    "new_network",
+    "read_weights",
+    "weight_files",
+]
 
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +20,7 @@ from torch import Tensor, nn
 
 from ddpm_app.errors import UserError
 from ddpm_app.models.light import import_diffusers
+from ddpm_app.models.lucidrains import LucidrainsUNet
 
 # patterns, the first that matches wins; the second is one network in several files
 WEIGHTS = (
@@ -72,14 +81,12 @@ def _read_bin(name: str, file: Path) -> dict[str, Tensor]:
 
 
 def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    """diffusers' UNet2DModel of that configuration in float32, every one of these weights placed.
+    """The network of that configuration in float32, every one of these weights placed.
 
     It takes no memory before the weights are known to fit, and has computed once when it is returned.
     """
-    unet = import_diffusers().UNet2DModel  # outside the block below: importing makes tensors too
     try:
-        with torch.device("meta"):
-            network = unet.from_config(config)
+        network = new_network(config)
     except UNBUILDABLE as error:
         raise UserError(
             f"no network can be built from the config.json of {name} ({reason(error)})"
@@ -97,15 +104,23 @@ def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor])
     return network
 
 
+def new_network(config: Mapping[str, Any]) -> Any:
+    """A network of that configuration, by its `_class_name` or diffusers' UNet2DModel, without any memory."""
+    unet = import_diffusers().UNet2DModel  # outside the block below: importing makes tensors too
+    with torch.device("meta"):
+        if config.get("_class_name") == LucidrainsUNet.__name__:
+            return LucidrainsUNet(**{key: value for key, value in config.items() if key[0] != "_"})
+        return unet.from_config(dict(config))
+
+
 def count_operations(config: Mapping[str, Any]) -> int:
     """The floating-point operations of a network of that configuration on one image; nothing is computed."""
-    from diffusers import UNet2DModel
     from torch.utils.flop_counter import FlopCounterMode
 
     size = config["sample_size"]
     height, width = size if isinstance(size, list | tuple) else (size, size)
+    network = new_network(config)
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network = UNet2DModel.from_config(dict(config))
         network(torch.empty(1, config["in_channels"], height, width), torch.zeros(1, dtype=torch.long))
     return counter.get_total_flops()
 

@@ -36,6 +36,8 @@ def build_unet(config: TrainingConfig):
     if not config.init_from:
         return UNet2DModel(**settings)
     given = read_network(config.init_from)
+    if not isinstance(given, UNet2DModel):
+        raise UserError(f"init_from {config.init_from} is no UNet2DModel, which is what is trained here")
     unet = UNet2DModel.from_config(given.config, **settings)  # what no setting names is the given network's
     begin_with(unet, given, config.init_from)
     return unet

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from ddpm_app.engine import Engine
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.ui.controls import Shared
+from ddpm_app.ui.examples import follow_model
 from ddpm_app.ui.files import CACHE_SECONDS, PUBLIC_CACHE_BYTES, PUBLIC_CACHE_SECONDS, sweeping
 from ddpm_app.ui.gate import Gate
 from ddpm_app.ui.languages import Page
@@ -74,7 +75,7 @@ def build_app(
                 min_width=260,
             )
             facts = gr.Markdown(elem_classes="facts")
-        shared = Shared(engine, Sessions(alone=public), chosen)
+        shared = Shared(engine, Sessions(alone=public), chosen, facts)
         with gr.Tabs() as tabs:
             with gr.Tab("Sample", id="sample"):
                 samples = sample.build(shared)
@@ -127,6 +128,7 @@ def build_app(
                 queue=False,
                 api_visibility="private",
             )
+        follow_model(shared)
         described = [facts, *shared.timestep_sliders]
         opened = replay.wire(shared, demo)
         for event in (chosen.change, opened.then):

@@ -46,12 +46,15 @@ function nearest(frames) {
   return frames.reduce((best, frame, k) => (Math.abs(frame.t - picked.t) < Math.abs(frames[best].t - picked.t) ? k : best), 0);
 }
 
-function name(branch) {
-  return branch.forks ? `seed ${branch.seed} from t = ${branch.from}` : `trunk, seed ${branch.seed}`;
+// what branching.html has in the visitor's language, with the values in its holes, {} in turn or {0}, {1}
+function say(what, ...values) {
+  let turn = 0;
+  const told = find(".branching").getAttribute(`data-said-${what}`);
+  return told.replace(/\{(\d*)\}/g, (_, place) => values[place === "" ? turn++ : place]);
 }
 
-function brief(branch) {
-  return branch.forks ? `the branch of seed ${branch.seed}` : "the trunk";
+function name(branch) {
+  return branch.forks ? say("branch", branch.seed, branch.from) : say("trunk", branch.seed);
 }
 
 function choose(path, t) {
@@ -136,7 +139,8 @@ function drawRow(each, branch, at) {
   const way = shownWay(), [label, strip, final] = each.children;
   each.style.height = `${at.high}px`;
   each.setAttribute("aria-pressed", branch.forks === picked.path);
-  each.setAttribute("aria-label", `${name(branch)}${branch.growing ? ", growing" : ""}${way.has(branch.forks) ? ", on the path" : ""}`);
+  const growing = branch.growing ? say("growing", name(branch)) : name(branch);
+  each.setAttribute("aria-label", way.has(branch.forks) ? say("way", growing) : growing);
   label.textContent = name(branch);
   const start = at.across(branch.from), width = label.offsetWidth || 110;
   label.style.left = `${Math.max(0, Math.min(start + (branch.forks ? at.frame / 2 + 5 : 0), at.area - width))}px`;
@@ -214,14 +218,13 @@ function drawFrame(frames, here, ratio) {
   range.value = here ? frames.indexOf(here) : 0;
   range.setAttribute("aria-valuetext", said);
   find("output").textContent = said;
-  find("canvas.xt").setAttribute("aria-label", here ? `x_t at ${said} of ${name(here.branch)}` : "nothing yet");
-  find("canvas.guess").setAttribute("aria-label", here ? `the finished picture guessed at ${said}` : "nothing yet");
+  find("canvas.xt").setAttribute("aria-label", here ? say("noisy", here.t, name(here.branch)) : say("nothing"));
+  find("canvas.guess").setAttribute("aria-label", here ? say("guess", here.t) : say("nothing"));
   drawPath();
-  const apart = branch && branch.forks
-    ? `Its picture is ${branch.distance} levels of 255 (RMSE) from its parent's${branch.distance ? "" : ": the same noise, the same picture"}. `
-    : "";
-  const fork = !here ? "" : here.t === 0 ? "At t = 0 nothing is left to draw: drag up to fork." : `A fork here continues x_t at t = ${here.t} of ${brief(here.branch)}.`;
-  if (find(".branching-told").textContent !== apart + fork) find(".branching-told").textContent = apart + fork;
+  const told = [];
+  if (branch && branch.forks) told.push(branch.distance ? say("apart", branch.distance) : say("alike"));
+  if (here) told.push(here.t ? say("fork", here.t, name(here.branch)) : say("end"));
+  if (find(".branching-told").textContent !== told.join(" ")) find(".branching-told").textContent = told.join(" ");
 }
 
 function drawPath() {

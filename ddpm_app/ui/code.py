@@ -56,7 +56,9 @@ def measured(told: Told, command: str = "") -> tuple[str, str, str]:
     return command, "", told.json
 
 
-def _shown(said: tuple[str, str, str]) -> list[gr.Accordion | gr.Code | str]:
+def _shown(said: tuple[str, str, str] | None) -> list[gr.Accordion | gr.Code | str]:
+    if said is None:  # of a run that is no such request
+        return [gr.Accordion(visible=False), gr.Code(visible=False), gr.Code(visible=False), ""]
     command, program, settings = said
     return [
         gr.Accordion(visible=True),

@@ -2,15 +2,14 @@
 
 __all__ = [
     "OWN_STEPS",
+    "SAMPLING_VARIANCES",
     "SEEDS_ALIKE",
     "ChainControls",
     "RunButtons",
     "Shared",
     "chain_controls",
-    "examples",
     "explain",
     "linked",
-    "offer_examples",
     "own_or_given",
     "picture_input",
     "requested",
@@ -23,21 +22,24 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 from torch import Tensor
 
+from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.diffusion import Spacing
 from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
-from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.files import unpacked
 from ddpm_app.ui.forms import Check, Form
 from ddpm_app.ui.openings import open_with
 from ddpm_app.ui.sessions import Sessions
+
+if TYPE_CHECKING:
+    from ddpm_app.ui.examples import Shelf
 
 SAMPLER_LABELS = {
     "ddpm": "DDPM, ancestral",
@@ -53,6 +55,7 @@ VARIANCES = [
     ("large: beta", "fixed_large"),
     ("learned range", "learned_range"),
 ]
+SAMPLING_VARIANCES = [*VARIANCES, ("analytic: measured first", ANALYTIC)]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
 OWN_STEPS = 20  # in which a model draws a picture of its own to start from
 GUIDE = Path(__file__).with_name("guide")
@@ -66,10 +69,12 @@ class Shared:
     engine: Engine
     sessions: Sessions
     model: gr.Dropdown
+    facts: gr.Markdown  # what the chosen model is, said once it is loaded
     # filled while the tabs are built
     timestep_sliders: list[gr.Slider] = field(default_factory=list)
     budget_lines: dict[str, gr.Markdown] = field(default_factory=dict)  # by the tab's name
     forms: dict[str, Form] = field(default_factory=dict)  # by the tab's name too
+    shelves: list["Shelf"] = field(default_factory=list)  # of examples
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,9 @@ def chain_controls(
         info="0 is deterministic, 1 as noisy as DDPM",
         visible=sampler == "ddim",
     )
-    variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm")
+    variance = gr.Dropdown(
+        SAMPLING_VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm"
+    )
     number = seed or seed_control()
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(
@@ -284,28 +291,6 @@ def picture_input(label: str, value: str | None = None) -> gr.Image:
         lambda payload: (payload.path or unpacked(str(payload.url))) if payload else None
     )
     return image
-
-
-def examples(shared: Shared) -> list[str]:
-    """Files of pictures that the default model made, to start from."""
-    return [
-        str(file) for file in sorted((shared.engine.checkpoints / DEFAULT_MODEL / "examples").glob("*.png"))
-    ]
-
-
-def offer_examples(shared: Shared, *inputs: gr.Image) -> None:
-    """The examples to click on, one for each input; gr.Examples would update the inputs."""
-    files, width = examples(shared), len(inputs)
-    rows = [files[k : k + width] for k in range(0, len(files) - width + 1, width)]
-    if rows:
-        shelf = gr.Dataset(components=list(inputs), samples=rows, type="index", label="Examples")
-        shelf.click(
-            lambda row: rows[row] if width > 1 else rows[row][0],
-            shelf,
-            list(inputs),
-            queue=False,
-            api_visibility="private",
-        )
 
 
 def own_or_given(

@@ -16,6 +16,7 @@ from ddpm_app.engine.requests import MAX_STEPS, whole
 from ddpm_app.errors import UserError
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.figures import figure
+from ddpm_app.ui.loading import measuring
 from ddpm_app.ui.results import Results, Update
 from ddpm_app.ui.sessions import Run
 
@@ -81,7 +82,9 @@ class StepGrid:
         return figure(list(torch.cat(list(images))), rows, columns, (height, width))
 
     def drawn(self, shared: Shared, shown: Results, run: Run) -> Generator[Update, None, list[Tensor]]:
-        """The live figure; returns the images of each request."""
+        """The live figure, once what its variances take is measured; returns the images of each request."""
+        yield from measuring(shared, shown.status, run, *self.requests)
+        run.clock.start()
         done: list[Tensor] = []
         before, whole_way = 0, sum(each.num_inference_steps for each in self.requests)
         for each in self.requests:

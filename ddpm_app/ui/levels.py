@@ -5,21 +5,18 @@ __all__ = ["noise_level", "tell_noise_level"]
 import gradio as gr
 
 from ddpm_app.core.diffusion import GaussianDiffusion
-from ddpm_app.errors import UserError
 from ddpm_app.ui.controls import Shared
 
 
 def tell_noise_level(shared: Shared, steps: gr.Slider) -> None:
-    """A line under the slider over t that follows it, and the chosen model."""
+    """A line under the slider over t that follows it, and the chosen model once that is here."""
 
     def level(model: str, diffusion_steps: int) -> str:
-        try:
-            return noise_level(shared.engine.model(model).diffusion, diffusion_steps)
-        except UserError:
-            return ""  # said beside the model
+        loaded = shared.engine.loaded(model)  # to wait for it would hold up the page's other handlers
+        return noise_level(loaded.diffusion, diffusion_steps) if loaded else ""
 
     gr.on(
-        None,
+        [steps.change, shared.facts.change],
         level,
         [shared.model, steps],
         gr.Markdown(elem_classes="level"),

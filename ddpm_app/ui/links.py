@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from ddpm_app.ui.forms import Form
+from ddpm_app.ui.languages import note
 
 COPY = Path(__file__).with_name("copy_link.js").read_text()
 COPIED = "The link is copied. It restores these settings and starts nothing by itself."
@@ -25,6 +26,6 @@ def copies_link(button: gr.Button, form: Form) -> None:
     script = COPY.replace("TAB", json.dumps(form.tab)).replace("NAMES", json.dumps(list(controls)))
     pictures = len(controls) < len(form.controls)
     button.click(None, list(controls.values()), js=script, api_visibility="private").then(
-        lambda: gr.Info(f"{COPIED} {WITHOUT_PICTURES}" if pictures else COPIED),  # queued, or it is not shown
+        lambda: note(f"{COPIED} {WITHOUT_PICTURES}" if pictures else COPIED),  # queued, or it is not shown
         api_visibility="private",
     )

@@ -1,11 +1,12 @@
 """What a visitor sees while a model comes: how much of its download is here."""
 
-__all__ = ["describing", "loading"]
+__all__ = ["describing", "loading", "measuring"]
 
 from collections.abc import Callable, Generator, Iterator
 
 import gradio as gr
 
+from ddpm_app.engine import SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 from ddpm_app.ui.controls import Shared
@@ -23,6 +24,17 @@ def loading(
         if size:
             yield {status: bar(fetched(here, size), here / size)}
     return shared.engine.model(model, precision)
+
+
+def measuring(
+    shared: Shared, status: gr.HTML, run: Run, *requests: SampleRequest
+) -> Generator[Update, None, None]:
+    """Updates of the status line while the analytic variance is measured, for those that have it."""
+    for each in requests:
+        run.clock.start()
+        for step, num_steps in shared.engine.measuring(each, run.token):
+            if run.clock.due(step, num_steps):
+                yield {status: run.clock.line(f"Measuring the variance: {step} of {num_steps}")}
 
 
 def fetched(here: int, size: int) -> str:

@@ -6,14 +6,18 @@ Fork here has no row: it goes on with the model of its tree, and is held to the 
 __all__ = ["WORK"]
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from ddpm_app.engine.improved import variance_types
+from ddpm_app.core.analytic import ANALYTIC
+from ddpm_app.engine import SampleRequest
+from ddpm_app.engine.analytic import measuring_calls
 from ddpm_app.engine.likelihood import least_terms
 from ddpm_app.models import Model
 from ddpm_app.ui.controls import OWN_STEPS
 from ddpm_app.ui.grids import step_counts
 from ddpm_app.ui.paper import FIGURES
-from ddpm_app.ui.tabs import consistency, interpolate, reconstruct, variances
+from ddpm_app.ui.tabs import consistency, interpolate, reconstruct, respacing, variances
 
 
 def own(*pictures: str | None) -> int:
@@ -21,14 +25,22 @@ def own(*pictures: str | None) -> int:
     return OWN_STEPS * sum(not picture for picture in pictures)
 
 
-def sampled(num_images: int, num_inference_steps: int, langevin_steps: int = 0, **_: object) -> int:
+def analytic(loaded: Model, steps: Sequence[int], sampler: str = "ddpm", **chosen: Any) -> int:
+    """For the analytic variance at so many steps, where it is chosen and not known yet."""
+    own = {name: chosen[name] for name in ("variance_type", "timestep_spacing") if name in chosen}
+    one = SampleRequest(sampler=sampler, num_inference_steps=steps[0], **own)
+    return measuring_calls(loaded, *(replace(one, num_inference_steps=count) for count in steps))
+
+
+def sampled(num_images: int, num_inference_steps: int, langevin_steps: int = 0, **chosen: Any) -> int:
     """Sample, Progressive and Evaluate."""
-    return num_images * num_inference_steps * (1 + langevin_steps)
+    walked = num_images * num_inference_steps * (1 + langevin_steps)
+    return walked + analytic(steps=[num_inference_steps], **chosen)
 
 
-def continued(num_images: int, num_inference_steps: int, **_: object) -> int:
+def continued(num_images: int, num_inference_steps: int, **chosen: Any) -> int:
     """Stochastic, with the one chain down to x_t."""
-    return (num_images + 1) * num_inference_steps
+    return (num_images + 1) * num_inference_steps + analytic(steps=[num_inference_steps], **chosen)
 
 
 def interpolated(
@@ -37,22 +49,29 @@ def interpolated(
     num_inference_steps: int,
     picture_a: str | None = None,
     picture_b: str | None = None,
-    **_: object,
+    **chosen: Any,
 ) -> int:
     """A strip, a grid of such strips, or a path on the sphere, which starts from no pictures."""
     rows = len(interpolate.GRID_ROWS) if kind == interpolate.GRID else 1
     ends = 0 if kind == interpolate.SPHERE else own(picture_a, picture_b)
-    return rows * num_images * num_inference_steps + ends
+    return rows * num_images * num_inference_steps + ends + analytic(steps=[num_inference_steps], **chosen)
 
 
-def raced(num_images: int, num_inference_steps: int, other_num_inference_steps: int, **_: object) -> int:
-    """Compare, A and B."""
-    return num_images * (num_inference_steps + other_num_inference_steps)
+def raced(num_images: int, num_inference_steps: int, other_num_inference_steps: int, **chosen: Any) -> int:
+    """Compare, A and B; what another model's variance takes, the engine alone counts."""
+    walked = num_images * (num_inference_steps + other_num_inference_steps)
+    b = {name.removeprefix("other_"): value for name, value in chosen.items() if name.startswith("other_")}
+    return (
+        walked
+        + analytic(steps=[num_inference_steps], **chosen)
+        + analytic(chosen["loaded"], [other_num_inference_steps], **b)
+    )
 
 
-def branched(num_inference_steps: int, branches: str = "", **_: object) -> int:
+def branched(num_inference_steps: int, branches: str = "", **chosen: Any) -> int:
     """The trunk, and at most as much again for each path."""
-    return (1 + len(branches.split())) * num_inference_steps
+    walked = (1 + len(branches.split())) * num_inference_steps
+    return walked + analytic(steps=[num_inference_steps], **chosen)
 
 
 def squared(edge: int, num_inference_steps: int, **_: object) -> int:
@@ -60,14 +79,18 @@ def squared(edge: int, num_inference_steps: int, **_: object) -> int:
     return edge**2 * num_inference_steps
 
 
-def compared(steps: Sequence[int | str], num_images: int, beside: str, **_: object) -> int:
+def compared(steps: Sequence[int | str], num_images: int, beside: str, loaded: Model, **_: object) -> int:
     """DDIM at several numbers of steps, and DDPM where it stands beside it."""
-    return (1 + (beside != consistency.NOTHING)) * num_images * sum(step_counts(steps))
+    counts = step_counts(steps)
+    walked = (1 + (beside != consistency.NOTHING)) * num_images * sum(counts)
+    return walked + (analytic(loaded, counts, variance_type=ANALYTIC) if beside == ANALYTIC else 0)
 
 
 def respaced(steps: Sequence[int | str], num_images: int, loaded: Model, **_: object) -> int:
-    """A block for each variance that the model supports."""
-    return len(variance_types(loaded)) * num_images * sum(step_counts(steps))
+    """A block for each variance."""
+    counts = step_counts(steps)
+    walked = len(respacing.kinds_of(loaded)) * num_images * sum(counts)
+    return walked + analytic(loaded, counts, variance_type=ANALYTIC)
 
 
 def encoded(steps: Sequence[int | str], picture: str | None = None, **_: object) -> int:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddpm_app.core.analytic import with_analytic_variance, x0_variance
+from ddpm_app.core.analytic import gamma_of, knowing, with_analytic_variance, x0_variance
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.oracle import normal_denoiser
 from ddpm_app.core.schedules import linear_betas
@@ -22,6 +22,18 @@ def test_gamma_of_normal_data_is_its_closed_form():
     *_, found = survey(chain, normal_denoiser(DIFFUSION, MEAN, STD), x_0, source)
     # four standard errors of a mean of 32,768 squares
     torch.testing.assert_close(found.gamma, GAMMA[chain.timesteps], rtol=4 * (2 / x_0.numel()) ** 0.5, atol=0)
+
+
+def test_the_known_length_of_the_noise_steadies_gamma_where_little_signal_is_left():
+    x_0 = MEAN + STD * torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
+    for t in (500, 700, 900):
+        place = torch.full((8,), t)
+        x_t = DIFFUSION.q_sample(x_0, place, noise)
+        eps = normal_denoiser(DIFFUSION, MEAN, STD)(x_t, place)
+        plain, steadied = eps.double().square().mean(), gamma_of(eps, noise)
+        assert (steadied - GAMMA[t]).abs() < 0.2 * (plain - GAMMA[t]).abs()
+        assert steadied.item() == pytest.approx(GAMMA[t].item(), abs=0.003)
 
 
 def test_what_is_uncertain_about_normal_x_0_follows_from_gamma():
@@ -46,6 +58,16 @@ def test_the_analytic_variance_is_that_of_the_true_reverse_step(timesteps):
     x_t, place = torch.zeros(1, 1, 2, 2, dtype=torch.float64), torch.tensor([len(chain) - 1])
     p = chain.p_mean_variance(x_t, x_t, place)
     assert p.variance.item() == pytest.approx(truth[-1].item(), rel=1e-7)
+
+
+def test_a_diffusion_that_knows_some_timesteps_takes_the_variance_in_chains_of_these():
+    knows = knowing(DIFFUSION, {t: GAMMA[t].item() for t in (3, 500, 998)})
+    assert knows.variance_type == DIFFUSION.variance_type
+    chain = knows.with_variance("analytic").respaced([3, 500, 998])
+    whole = with_analytic_variance(DIFFUSION, GAMMA).respaced([3, 500, 998])
+    torch.testing.assert_close(chain.analytic_variance, whole.analytic_variance, rtol=1e-9, atol=0)
+    part = knows.with_variance("analytic").respaced([3, 4])
+    assert part.analytic_variance.isnan().tolist() == [False, True]
 
 
 def test_analytic_is_a_choice_where_gamma_is_known_alone():

@@ -178,13 +178,6 @@ def test_ho_s_network_takes_no_flag_of_openai_s(file, ho):
         assert "leave" in refusal(lambda told=settings: convert(file, file.with_suffix(""), told))
 
 
-def test_lucidrains_network_is_refused_by_its_layers(file):
-    names = ("init_conv.weight", "downs.0.2.mem_kv", "downs.0.0.block1.norm.g")
-    torch.save({"ema": {f"ema_model.model.{name}": EXTRA for name in names}}, file)
-    sentence = refusal(lambda: convert(file, file.with_suffix("")))
-    assert all(word in sentence for word in ("7 x 7", "memory keys", "RMSNorm"))
-
-
 # files that are not what they seem
 
 

@@ -84,11 +84,26 @@ def test_every_variance_of_the_model_has_its_block_and_its_curve(client: Client)
     answer = client.predict(**TINY, num_images=1, api_name="/respacing")
     pictures = answer[2]["value"] if isinstance(answer[2], dict) else answer[2]
     kinds = [read_recipe(each["image"])["variance_type"] for each in pictures]
-    assert kinds == ["fixed_small", "fixed_large"] * 2
+    assert kinds == ["fixed_small", "fixed_large", "analytic"] * 2
     line, numbers, plot = client.predict(**TINY, api_name="/bounds")
     assert "4 bounds" in status(line)
     assert set(table(numbers)) == {"S", "fixed_small", "fixed_large"}
     assert len(table(plot)["bits/dim"]) == 4
+
+
+def test_the_status_line_tells_that_the_variance_is_measured_the_first_time_alone(client: Client):
+    settings = {"model": "tiny-8", "num_images": 1, "num_inference_steps": 9, "sampler": "ddpm"}
+
+    def lines() -> list[str]:
+        job = client.submit(**settings, variance_type="analytic", api_name="/sample")
+        job.result()
+        return [status(update[0]) for update in job.outputs()]
+
+    first, again = lines(), lines()
+    (told,) = [line for line in first if "Measuring the variance" in line and "left" in line][-1:]
+    assert "about 0.0 s left" in told
+    assert not [line for line in again if "Measuring" in line]
+    assert "1 pictures in" in again[-1]
 
 
 def test_the_schedules_noise_one_picture_by_one_noise(client: Client):

@@ -19,7 +19,7 @@ T = 1000
 @pytest.fixture(scope="module")
 def forms(engine: Engine) -> dict[str, Form]:
     with gr.Blocks():
-        shared = Shared(engine, Sessions(), gr.Dropdown([MODEL], value=MODEL))
+        shared = Shared(engine, Sessions(), gr.Dropdown([MODEL], value=MODEL), gr.Markdown())
         with gr.Tabs():
             for module in (sample, stochastic, interpolate, compare, ddim):
                 with gr.Tab(id=module.__name__):

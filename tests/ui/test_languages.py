@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import gradio as gr
+import pandas as pd
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
@@ -14,11 +15,12 @@ from ddpm_app.engine import Engine, Limits
 from ddpm_app.ui import build_app
 from ddpm_app.ui.languages.catalogues import LANGUAGES, catalogue, gaps, language_of, translation
 from ddpm_app.ui.languages.page import Page, marker, unmarked, visitor_texts
-from ddpm_app.ui.languages.texts import sentences
+from ddpm_app.ui.languages.speech import _property
+from ddpm_app.ui.languages.texts import has_words, sentences
 from tests.ui.conftest import MODEL
 
 PACKAGE = Path(ddpm_app.__file__).parent
-SPEAKERS = {"bar", "finished", "line", "stopped", "Error", "Info", "Warning", "UserError"}
+SPEAKERS = {"bar", "finished", "line", "stopped", "Error", "note", "UserError"}
 # what a visitor can run into; what is wrong with a checkpoint's files stays English
 SPOKEN_IN = ["ui", "engine", "core", "pictures.py", "errors.py", "models/catalogue.py", "models/hub.py"]
 FORMULA = re.compile(r"\$\$?.+?\$\$?|`[^`]+`|\]\([^)]+\)")
@@ -85,6 +87,20 @@ def test_no_sentence_of_the_page_is_without_a_translation(page: Page, public_pag
     assert set(on_page(public_page)) - set(on_page(page)), "the notice to strangers"
     missing = {gap for sentence in told for gap in gaps(sentence, language)}
     assert sorted(missing) == [], f"add these to ddpm_app/ui/languages/{language}.json"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_heading_of_a_table_is_without_a_translation(page: Page, language: str):
+    tables = [block for block in page.blocks.values() if isinstance(block, gr.Dataframe)]
+    headings = {str(heading) for table in tables for heading in table.headers or []}
+    assert len(headings) > 10
+    assert {gap for heading in headings if has_words(heading) for gap in gaps(heading, language)} == set()
+
+
+def test_tables_and_captions_are_told_in_the_visitors_language():
+    frame = pd.DataFrame([[1, 2.0]], columns=["reverse steps", "RMSE"])
+    assert list(_property("dataframe", "value", frame, "ko").columns) == ["역과정 스텝", "RMSE"]
+    assert _property("gallery", "value", [("a.png", "seed 7")], "ko") == [("a.png", "시드 7")]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

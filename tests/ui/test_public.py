@@ -109,12 +109,12 @@ def test_no_endpoint_takes_a_model_that_is_not_on_the_list(page: gr.Blocks, name
 
 SMALL = {
     "sample": {"num_images": 2, "num_inference_steps": 5, "sampler": "ddim", "langevin_steps": 2},
-    "progressive": {"num_images": 2, "num_inference_steps": 5},
+    "progressive": {"num_images": 2, "num_inference_steps": 5, "variance_type": "analytic"},
     "stochastic": {"num_images": 3, "num_inference_steps": 6},
     "interpolate": {"kind": "grid", "num_images": 2, "num_inference_steps": 4, "picture_a": None},
     "figure": {"name": "Figure 7", "reverse_steps": 6},
     "likelihood": {"num_terms": 10, "num_draws": 2, "picture": None},
-    "consistency": {"steps": [2, "4"], "num_images": 2},
+    "consistency": {"steps": [2, "4"], "num_images": 2, "beside": "analytic"},
     "reconstruct": {"steps": [2, 5]},
     "latent_grid": {"edge": 2, "num_inference_steps": 4},
     "respacing": {"steps": [2, 5], "num_images": 2},
@@ -137,10 +137,10 @@ def test_the_work_told_is_the_work_done(
     model = engine.model("tiny-8")
     spend = engine._spend
     monkeypatch.setattr(engine, "_spend", lambda *call: (done.append(call[0].network_calls), spend(*call)))
+    told = WORK[name](**values, loaded=model)  # before: what has been measured is not measured again
     answer = fn.fn(**values, request=gr.Request(session_hash=name))
     if inspect.isgenerator(answer):
         list(answer)
-    told = WORK[name](**values, loaded=model)
     assert sum(done) <= told * 1.02 + 2
     assert told <= 1.5 * sum(done)
 

@@ -1,4 +1,4 @@
-"""A checkpoint of another training program as a diffusers folder, equal in its outputs or refused.
+"""A checkpoint of another training program as a folder in diffusers' form, equal in its outputs or refused.
 
 A layout is one module with its tables of names, and one line in LAYOUTS.
 """
@@ -23,7 +23,7 @@ LATENT = "first_stage_model."
 def convert(checkpoint: str | Path, out: str | Path, settings: Settings | None = None) -> Facts:
     """What is known of `checkpoint`, which lies as a diffusers folder at `out` from then on.
 
-    Raises UserError, and writes nothing, unless diffusers can express its network exactly.
+    Raises UserError, and writes nothing, unless a network of this app is exactly its own.
     """
     file, out = Path(os.path.expanduser(checkpoint)), Path(os.path.expanduser(out))
     settings = settings or Settings()
@@ -40,6 +40,6 @@ def convert(checkpoint: str | Path, out: str | Path, settings: Settings | None =
         raise UserError(f"{file.name} holds no network that is known here; known are {titles}")
     layout = found[0]
     facts = {"layout": Fact(layout.title, "read")}
-    network = network_tensors(file, tensors, layout.landmark, settings.raw, facts)
-    save(out, file.name, layout.read(network, settings, facts), settings, facts)
+    network, beside = network_tensors(file, tensors, layout.landmark, settings.raw, facts)
+    save(out, file.name, layout.read(network, beside, settings, facts), settings, facts)
     return facts

@@ -68,8 +68,11 @@ def _tensors(content: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
 
 def network_tensors(
     file: Path, tensors: Mapping[str, Tensor], landmark: str, raw: bool, facts: Facts
-) -> dict[str, Tensor]:
-    """The float32 network around `landmark` under its own names; of several the averaged, unless `raw`."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The float32 network around `landmark` under its own names, and what lies beside it in what holds it.
+
+    Of several networks the averaged one, unless `raw`.
+    """
     prefixes = [key.removesuffix(landmark) for key in tensors if f".{key}".endswith(f".{landmark}")]
     averaged = [prefix for prefix in prefixes if _is_average(prefix)]
     others = [prefix for prefix in prefixes if prefix not in averaged]
@@ -84,7 +87,10 @@ def network_tensors(
     found = {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     if sum(tensor.nbytes for tensor in found.values()) > file.stat().st_size:
         raise UserError(f"{file.name} describes more numbers than it holds; fetch it again")
-    return {key: tensor.float() for key, tensor in found.items()}
+    holder = prefix.removesuffix("model.")
+    names = {key: key[len(holder) :] for key in tensors if key.startswith(holder)}
+    beside = {name: tensors[key] for key, name in names.items() if "." not in name and holder != prefix}
+    return {key: tensor.float() for key, tensor in found.items()}, beside
 
 
 def _is_average(prefix: str) -> bool:

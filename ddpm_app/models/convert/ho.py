@@ -46,7 +46,7 @@ LAYERS = {
 }
 
 
-def read(tensors: Tensors, settings: Settings, facts: Facts) -> Converted:
+def read(tensors: Tensors, _beside: Tensors, settings: Settings, facts: Facts) -> Converted:
     """The UNet2DModel that equals this network."""
     if settings.num_head_channels or settings.num_heads not in (None, 1):
         raise UserError("Ho's network has one attention head; leave --num-heads and --num-head-channels out")

@@ -19,7 +19,7 @@ __all__ = [
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -64,20 +64,27 @@ Facts = dict[str, Fact]
 
 @dataclass(frozen=True)
 class Converted:
-    """A UNet2DModel: its arguments, its tensors, and the variance that the layout's authors sample with."""
+    """A network: its arguments, its tensors, and the variance that the layout's authors sample with.
+
+    `chain` holds what is known beyond doubt of the scheduler's arguments.
+    """
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     variance_type: str
+    chain: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a network comes from, the tensor that gives it away, and how it is read."""
+    """Where a network comes from, the tensor that gives it away, and how it is read.
+
+    `read` is given the network's tensors, and those that lie beside it in whatever holds it.
+    """
 
     title: str
     landmark: str
-    read: Callable[[Tensors, Settings, Facts], Converted]
+    read: Callable[[Tensors, Tensors, Settings, Facts], Converted]
 
 
 def chosen(facts: Facts, what: str, given: Any, assumed: Any) -> Any:

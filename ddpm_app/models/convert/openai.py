@@ -61,7 +61,7 @@ EDGES: dict[tuple[float, ...], int] = {
 }
 
 
-def read(tensors: Tensors, settings: Settings, facts: Facts) -> Converted:
+def read(tensors: Tensors, _beside: Tensors, settings: Settings, facts: Facts) -> Converted:
     """The UNet2DModel that equals this network; UserError where there is none, or heads must be given."""
     if "label_emb.weight" in tensors:
         raise UserError(

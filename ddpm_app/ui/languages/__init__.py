@@ -6,5 +6,6 @@ translates what handlers say, for the language that the browser asks for. The se
 """
 
 from ddpm_app.ui.languages.page import Page
+from ddpm_app.ui.languages.speech import note
 
-__all__ = ["Page"]
+__all__ = ["Page", "note"]

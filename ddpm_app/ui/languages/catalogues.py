@@ -17,6 +17,7 @@ LANGUAGES = ("ko", "zh-CN")
 FOLLOWS = {"zh-TW": "zh-CN"}  # locales of Gradio's that read another one's catalogue
 SAME = {  # in every language
     *("DDIM", "Improved DDPM", "UniPC", "DPM-Solver++", "SDE-DPM-Solver++", "SNR", "RGB", "eta", "Python"),
+    *("DDPM", "bits/dim", "fixed_small", "fixed_large"),
     *("owner/name", "Ho et al.", "Song et al.", "Nichol and Dhariwal", "exact-shapes", "exact-normal"),
 }
 NAME = re.compile(r"[\w.\-/]*\d[\w.\-/]*")  # of a model or a repository: one word with a digit in it

@@ -4,7 +4,7 @@ Gradio's i18n covers what stands on the page. Texts with numbers in them are mad
 Accept-Language of the request tells the language; a script sends none and reads English.
 """
 
-__all__ = ["in_visitors_language"]
+__all__ = ["in_visitors_language", "note"]
 
 import functools
 import inspect
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 from gradio.blocks import Block
 from gradio.context import LocalContext
 
@@ -36,6 +37,11 @@ def in_visitors_language(handler: Callable, outputs: Sequence[Block]) -> Callabl
     if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
         return handler
     return stream if inspect.isgeneratorfunction(handler) else call
+
+
+def note(text: str) -> None:
+    """Shows the text for a moment at the edge of the page."""
+    gr.Info(in_language("markdown", text, visitors_language()) if visitors_language() else text)
 
 
 class _Errors:
@@ -78,6 +84,10 @@ def _value(block: Block, value: Any, language: str) -> Any:
 
 
 def _property(component: str, name: str, value: Any, language: str) -> Any:
+    if component == "dataframe" and isinstance(value, pd.DataFrame):
+        return value.rename(columns=lambda column: in_language("plain", str(column), language))
+    if component == "gallery" and isinstance(value, list):
+        return [(file, in_language("plain", caption, language)) for file, caption in value]
     kind = kind_of(component, name, value) if value else None
     if kind == "choices":
         pairs = [each if isinstance(each, list | tuple) else (each, each) for each in value]

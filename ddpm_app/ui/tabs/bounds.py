@@ -14,11 +14,11 @@ from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
     explain,
-    offer_examples,
     own_or_given,
     picture_input,
     run_buttons,
 )
+from ddpm_app.ui.examples import offer_examples
 from ddpm_app.ui.grids import step_counts, steps_control
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading

@@ -17,7 +17,7 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import picture_file
-from ddpm_app.ui.loading import loading
+from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.openings import open_tree
 from ddpm_app.ui.results import Results, Update, results, status_line
 from ddpm_app.ui.sessions import Run, bar, spoken
@@ -74,6 +74,7 @@ def build(shared: Shared) -> Results:
             loaded = yield from loading(shared, status, run, model, precision)
             top = visited(plain, loaded)[0]
             trunk = BranchRequest(**plain.recipe(), diffusion_steps=top, branch_seed=plain.seed)
+            yield from measuring(shared, status, run, trunk)
             run.clock.start()
             tree = yield from grow(run, Tree(trunk, len(loaded.diffusion)), trunk, [()])
             for path in sorted(paths, key=len):

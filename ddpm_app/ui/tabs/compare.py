@@ -20,14 +20,15 @@ from ddpm_app.models import Model
 from ddpm_app.pictures import columns_for, data_uri, heat_map, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons, seed_control
 from ddpm_app.ui.figures import figure
-from ddpm_app.ui.loading import loading
+from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""Two ways down from the same $x_T$, seed by seed: another sampler, other steps, another model. Draw
 the curtain between the two sheets, and see in levels of 0 to 255 how far they come apart.
 
-$$\text{RMSE} = \|A - B\| / \sqrt D, \qquad \text{PSNR} = 20 \log_{10}(255 / \text{RMSE})$$"""
+$$\begin{gathered} \text{RMSE} = \|A - B\| / \sqrt D \\
+\text{PSNR} = 20 \log_{10}(255 / \text{RMSE}) \end{gathered}$$"""
 THE_SAME = "the same"
 HEADERS = ["seed", "RMSE, 0–255", "PSNR, dB", "pixels equal, %"]
 UI = Path(__file__).parents[1]
@@ -68,6 +69,7 @@ def build(shared: Shared) -> Results:
             of_a = yield from loading(shared, shown.status, run, a.model, a.precision)
             of_b = yield from loading(shared, shown.status, run, b.model, b.precision)
             alike_in_shape(of_a, of_b)
+            yield from measuring(shared, shown.status, run, a, b)
             run.clock.start()
             for frames, seconds in race([shared.engine.run(each, run.token) for each in (a, b)]):
                 if run.clock.due(*progress(frames)):

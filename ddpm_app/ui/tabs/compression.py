@@ -19,14 +19,13 @@ from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     VARIANCES,
     Shared,
-    examples,
     explain,
-    offer_examples,
     own_or_given,
     picture_input,
     requested,
     run_buttons,
 )
+from ddpm_app.ui.examples import examples, offer_examples
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.links import copies_link, link_button
@@ -37,7 +36,8 @@ from ddpm_app.ui.sessions import bar, spoken
 ABOUT = r"""The bound is a code: send $x_T$, then ever cleaner $x_t$, each at the price of its KL, and from
 any of them the receiver guesses $\hat x_0$. The first bits buy the shapes, most bits what no eye can see.
 
-$$\text{rate} = L_T + \sum_{s>t} L_{s-1}, \quad \text{RMSE} = \|x_0 - \hat x_0\| / \sqrt D$$"""
+$$\begin{gathered} \text{rate} = L_T + \textstyle\sum_{s>t} L_{s-1} \\
+\text{RMSE} = \|x_0 - \hat x_0\| / \sqrt D \end{gathered}$$"""
 IDEAL = "ideal code lengths, as in the paper: no bits are written"
 HEADERS = ["reverse steps", "rate, bits/dim", "RMSE, 0–255", "paper, CIFAR-10: rate", "paper: RMSE"]
 STEPS, RATE, RMSE = "reverse steps", "bits/dim", "RMSE"

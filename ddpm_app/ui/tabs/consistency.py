@@ -9,7 +9,7 @@ import gradio as gr
 import torch
 
 from ddpm_app.engine import SampleRequest
-from ddpm_app.ui.controls import SEEDS_ALIKE, VARIANCES, Shared, explain, run_buttons
+from ddpm_app.ui.controls import SAMPLING_VARIANCES, SEEDS_ALIKE, Shared, explain, run_buttons
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Results, Update, results
@@ -18,10 +18,11 @@ from ddpm_app.ui.sessions import bar, spoken
 ABOUT = r"""Each column starts from one $x_T$. DDIM with $\eta = 0$ follows the same path in few steps or in
 many, so the picture stays and only its details settle; DDPM's fresh noise leads elsewhere every time.
 
-$$x_{t-1} = \sqrt{\bar\alpha_{t-1}}\,\hat x_0 + \sqrt{1 - \bar\alpha_{t-1} - \sigma_t^2}\;\epsilon_\theta
-+ \sigma_t z, \quad \sigma_t = \eta \tilde\beta_t^{1/2}$$"""
+$$\begin{gathered} x_{t-1} = \sqrt{\bar\alpha_{t-1}}\,\hat x_0
++ \sqrt{1 - \bar\alpha_{t-1} - \sigma_t^2}\;\epsilon_\theta + \sigma_t z \\
+\sigma_t = \eta \tilde\beta_t^{1/2} \end{gathered}$$"""
 NOTHING = "nothing"
-BESIDE = [("nothing", NOTHING), *((f"DDPM, {label}", name) for label, name in VARIANCES)]
+BESIDE = [("nothing", NOTHING), *((f"DDPM, {label}", name) for label, name in SAMPLING_VARIANCES)]
 
 
 def build(shared: Shared) -> Results:
@@ -45,7 +46,6 @@ def build(shared: Shared) -> Results:
         grid = StepGrid(blocks, step_counts(steps))
         with shared.sessions.run(request, "consistency") as run:
             loaded = yield from loading(shared, shown.status, run, model)
-            run.clock.start()
             images = yield from grid.drawn(shared, shown, run)
         done = run.clock.finished(f"{len(grid.captions)} pictures", f"computed by {loaded.backend}")
         yield shown.finished(

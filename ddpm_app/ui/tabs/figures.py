@@ -10,6 +10,7 @@ from ddpm_app.errors import one_of
 from ddpm_app.pictures import save_png
 from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, own_or_given, run_buttons
+from ddpm_app.ui.examples import examples
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
@@ -82,6 +83,4 @@ def build(shared: Shared) -> None:
 
 def begun_from(shared: Shared, model: str, count: int) -> list[str | None]:
     """So many pictures that a bundled model drew for its folder; None for those that it has yet to draw."""
-    known = model in shared.engine.available_models()
-    files = sorted((shared.engine.checkpoints / model / "examples").glob("*.png")) if known else []
-    return [*map(str, files), *[None] * count][:count]
+    return [*examples(shared, model), *[None] * count][:count]

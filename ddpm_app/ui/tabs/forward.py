@@ -17,13 +17,12 @@ from ddpm_app.pictures import read_picture, sheet
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
-    examples,
     explain,
     linked,
-    offer_examples,
     own_or_given,
     picture_input,
 )
+from ddpm_app.ui.examples import examples, offer_examples
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.links import copies_link, link_button

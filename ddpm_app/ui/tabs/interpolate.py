@@ -16,19 +16,18 @@ from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
     chain_controls,
-    examples,
     explain,
-    offer_examples,
     own_or_given,
     picture_input,
     requested,
     run_buttons,
     spans_chain,
 )
+from ddpm_app.ui.examples import examples, offer_examples
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.levels import tell_noise_level
-from ddpm_app.ui.loading import loading
+from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import spoken
 
@@ -73,7 +72,6 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
         plain = requested(SampleRequest, locals())
         with shared.sessions.run(request, "interpolate") as run:
             loaded = yield from loading(shared, shown.status, run, model, precision)
-            run.clock.start()
             ends = None
             rows: dict[str, SampleRequest]  # by what their captions begin with
             if kind == SPHERE:
@@ -82,6 +80,8 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
                 ends = own_or_given(shared, model, [picture_a, picture_b], seed, run.token)
                 one = requested(InterpolateRequest, locals(), picture_a=ends[0], picture_b=ends[1])
                 rows = grid_rows(one, len(loaded.diffusion)) if kind == GRID else {"": one}
+            yield from measuring(shared, shown.status, run, *rows.values())
+            run.clock.start()
             done: list[Tensor] = []
             for place, row in enumerate(rows.values()):
                 for frame in shared.engine.run(row, run.token):
@@ -113,9 +113,12 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             kind = gr.Radio(KINDS, value=STRIP, label="Show")
             with gr.Column() as of_pictures:
                 with gr.Row():
-                    picture_a = picture_input("From", start_pictures[0])
-                    picture_b = picture_input("To", start_pictures[1])
-                offer_examples(shared, picture_a, picture_b)
+                    with gr.Column(min_width=120):
+                        picture_a = picture_input("From", start_pictures[0])
+                        offer_examples(shared, picture_a)
+                    with gr.Column(min_width=120):
+                        picture_b = picture_input("To", start_pictures[1])
+                        offer_examples(shared, picture_b, first=1)
                 steps = spans_chain(shared, gr.Slider(0, 1000, value=500, step=1, label="Diffusion steps t"))
                 tell_noise_level(shared, steps)
                 shared_noise = gr.Checkbox(True, label="The same noise on both")

@@ -19,14 +19,13 @@ from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     VARIANCES,
     Shared,
-    examples,
     explain,
-    offer_examples,
     own_or_given,
     picture_input,
     requested,
     run_buttons,
 )
+from ddpm_app.ui.examples import examples, offer_examples
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading

@@ -17,7 +17,7 @@ from ddpm_app.pictures import save_animation, sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
 from ddpm_app.ui.files import new_folder, picture_file
 from ddpm_app.ui.forms import Told
-from ddpm_app.ui.loading import loading
+from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, crisp, results
 from ddpm_app.ui.sessions import bar, spoken
 
@@ -103,6 +103,7 @@ def build(shared: Shared) -> Results:
         stored = []
         with shared.sessions.run(request, "progressive") as run:
             loaded = yield from loading(shared, shown.status, run, model, precision)
+            yield from measuring(shared, shown.status, run, wanted)
             run.clock.start()
             for frame in shared.engine.run(wanted, run.token):
                 if kept(frame):

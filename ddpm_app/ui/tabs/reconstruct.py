@@ -19,11 +19,11 @@ from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
     explain,
-    offer_examples,
     own_or_given,
     picture_input,
     run_buttons,
 )
+from ddpm_app.ui.examples import offer_examples
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.grids import step_counts, steps_control
@@ -35,8 +35,9 @@ from ddpm_app.ui.sessions import bar, spoken
 ABOUT = r"""Run upwards, DDIM turns a picture into the very noise $x_T$ that it can be drawn from; run down
 again, it gives the picture back. More and shorter steps follow the curve more closely, and the error falls.
 
-$$\bar x_{t+1} = \bar x_t + (\bar\sigma_{t+1} - \bar\sigma_t)\,\epsilon_\theta(x_t, t), \quad
-\bar x = \tfrac{x}{\sqrt{\bar\alpha}}, \;\; \bar\sigma = \sqrt{\tfrac{1 - \bar\alpha}{\bar\alpha}}$$"""
+$$\begin{gathered} \bar x_{t+1} = \bar x_t + (\bar\sigma_{t+1} - \bar\sigma_t)\,\epsilon_\theta(x_t, t) \\
+\bar x = \tfrac{x}{\sqrt{\bar\alpha}}, \;\;
+\bar\sigma = \sqrt{\tfrac{1 - \bar\alpha}{\bar\alpha}} \end{gathered}$$"""
 OWN_PICTURES = 4
 HEADERS = ["S", "this model", "the paper, CIFAR-10"]
 SPACINGS: list[tuple[str, Spacing]] = [

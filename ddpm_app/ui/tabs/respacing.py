@@ -8,8 +8,10 @@ from dataclasses import replace
 import gradio as gr
 import torch
 
+from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.improved import variance_types
+from ddpm_app.models import Model
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, run_buttons
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
 from ddpm_app.ui.loading import loading
@@ -20,7 +22,12 @@ ABOUT = r"""A chain that visits few timesteps $\tau_i$ has large $\beta'$, and t
 variance tells: the large one leaves noise behind. All blocks share their seeds.
 
 $$\beta'_i = 1 - \bar\alpha_{\tau_i} / \bar\alpha_{\tau_{i-1}}$$"""
-TITLES = {"fixed_small": "small", "fixed_large": "large", "learned_range": "learned"}
+TITLES = {"fixed_small": "small", "fixed_large": "large", ANALYTIC: "analytic", "learned_range": "learned"}
+
+
+def kinds_of(loaded: Model) -> list[str]:
+    """The variances that are compared, in the order of their blocks."""
+    return [kind for kind in TITLES if kind in (*variance_types(loaded), ANALYTIC)]
 
 
 def build(shared: Shared) -> Results:
@@ -34,8 +41,7 @@ def build(shared: Shared) -> Results:
         counts = step_counts(steps)
         plain = SampleRequest(model=model, sampler="ddpm", num_images=num_images, seed=seed)
         with shared.sessions.run(request, "respacing") as run:
-            kinds = variance_types((yield from loading(shared, shown.status, run, model)))
-            run.clock.start()
+            kinds = kinds_of((yield from loading(shared, shown.status, run, model)))
             blocks = {TITLES[kind]: replace(plain, variance_type=kind) for kind in kinds}
             grid = StepGrid(blocks, counts)
             images = yield from grid.drawn(shared, shown, run)

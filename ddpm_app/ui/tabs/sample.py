@@ -11,7 +11,7 @@ from ddpm_app.engine import SampleRequest, visits
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, run_buttons
-from ddpm_app.ui.loading import loading
+from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken
 
@@ -44,6 +44,7 @@ def build(shared: Shared) -> Results:
         wanted = requested(SampleRequest, locals())
         with shared.sessions.run(request, "sample") as run:
             loaded = yield from loading(shared, shown.status, run, model, precision)
+            yield from measuring(shared, shown.status, run, wanted)
             run.clock.start()
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):

@@ -12,13 +12,12 @@ from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import (
     SEEDS_ALIKE,
     Shared,
-    examples,
     explain,
     linked,
-    offer_examples,
     own_or_given,
     picture_input,
 )
+from ddpm_app.ui.examples import examples, offer_examples
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.links import copies_link, link_button
@@ -30,8 +29,8 @@ from ddpm_app.ui.tabs.forward import curves
 ABOUT = r"""The linear schedule drowns a small picture early and spends its last steps on noise alone; the
 cosine schedule takes the picture away evenly.
 
-$$\bar\alpha_t = \frac{f(t)}{f(0)}, \quad f(t) = \cos^2\Bigl(\frac{t/T + s}{1 + s} \cdot \frac{\pi}{2}\Bigr),
-\quad s = 0.008$$"""
+$$\begin{gathered} \bar\alpha_t = \tfrac{f(t)}{f(0)}, \quad s = 0.008 \\
+f(t) = \cos^2\Bigl(\tfrac{t/T + s}{1 + s} \cdot \tfrac{\pi}{2}\Bigr) \end{gathered}$$"""
 SHARE = "ᾱ"
 
 

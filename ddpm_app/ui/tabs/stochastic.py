@@ -15,15 +15,15 @@ from ddpm_app.ui.controls import (
     Shared,
     chain_controls,
     explain,
-    offer_examples,
     picture_input,
     requested,
     run_buttons,
     spans_chain,
 )
+from ddpm_app.ui.examples import offer_examples
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.levels import tell_noise_level
-from ddpm_app.ui.loading import loading
+from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, crisp, results
 from ddpm_app.ui.sessions import spoken
 
@@ -57,9 +57,10 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
         """Draws many x_0 from one x_t, and shows where they differ."""
         with shared.sessions.run(request, "stochastic") as run:
             loaded = yield from loading(shared, shown.status, run, model, precision)
-            run.clock.start()
             given = None if picture is None else read_picture(picture, loaded.image_shape)
             wanted = requested(StochasticRequest, locals(), picture=given)
+            yield from measuring(shared, shown.status, run, wanted)
+            run.clock.start()
             for frame in shared.engine.run(wanted, run.token):
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(stage(frame)), sheet(tiles(frame)))
