@@ -17,7 +17,7 @@ WITHOUT_PICTURES = "Pictures do not travel in a link: download the sheet, which 
 
 def link_button() -> gr.Button:
     """Builds the button, for `copies_link`."""
-    return gr.Button("Copy link", size="sm")
+    return gr.Button("Copy link", size="sm", min_width=90)
 
 
 def copies_link(button: gr.Button, form: Form) -> None:

@@ -130,8 +130,8 @@ def results(
         visible=False,
     )
     with gr.Row():
-        sheet_file = gr.DownloadButton("Sheet as PNG", size="sm", interactive=False)
-        zip_file = gr.DownloadButton("All as ZIP", size="sm", interactive=False)
+        sheet_file = gr.DownloadButton("Sheet as PNG", size="sm", interactive=False, min_width=90)
+        zip_file = gr.DownloadButton("All as ZIP", size="sm", interactive=False, min_width=90)
         link = link_button()
     code = code_block()
     send_row = gr.Row(elem_classes="send")

@@ -112,7 +112,7 @@ def build(shared: Shared, *, local: bool) -> None:
             shown = crisp("Samples", small=True)
             scorecard = gr.Markdown(elem_classes="scorecard")
             with gr.Row():
-                download = gr.DownloadButton("Report as JSON", size="sm", interactive=False)
+                download = gr.DownloadButton("Report as JSON", size="sm", interactive=False, min_width=90)
                 link = link_button()
             code = code_block()
     inputs = [shared.model, source, path, num_images, *chain.inputs, uploads]

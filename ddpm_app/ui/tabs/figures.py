@@ -74,7 +74,7 @@ def build(shared: Shared) -> None:
             status = status_line(bar("Press Draw: with all steps a figure takes one to several minutes", 0))
             shown = crisp("Slide", enlarged=True)
             with gr.Row():
-                download = gr.DownloadButton("Slide as PNG", size="sm", interactive=False)
+                download = gr.DownloadButton("Slide as PNG", size="sm", interactive=False, min_width=90)
                 link = link_button()
             code = code_block()
     inputs, outputs = [shared.model, name, steps, seed], [status, shown, download, code]

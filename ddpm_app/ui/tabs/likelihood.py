@@ -88,7 +88,13 @@ def build(shared: Shared) -> gr.Image:
             seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Measure: the bound and its terms appear here", 0))
-            terms = gr.Dataframe(headers=["part", "bits/dim"], label="The bound", interactive=False)
+            terms = gr.Dataframe(
+                headers=["part", "bits/dim"],
+                label="The bound",
+                interactive=False,
+                wrap=True,  # or a phone would show no number
+                column_widths=["65%", "35%"],
+            )
             where = crisp("The picture, and its bits per pixel: black is 0, pale yellow the most", small=True)
             plot = gr.LinePlot(
                 x="t", y="log10 bits/dim", title="Each term over t, log10 of bits/dim", height=300

@@ -164,7 +164,7 @@ def build(shared: Shared) -> Results:
                 x="t",
                 y="RMSE",
                 color="image",
-                title="Error of x̂₀ against the final image (0 to 255)",
+                title="RMSE of x̂₀ to the final image",
                 height=240,
             )
             animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)

@@ -85,7 +85,7 @@ def build(shared: Shared) -> None:
                 x="t",
                 y="v",
                 color="over pixels",
-                title="v over t: mean, and where nine tenths lie",
+                title="v over t: mean, and nine tenths",
                 height=260,
             )
             with gr.Row():
@@ -101,7 +101,7 @@ def build(shared: Shared) -> None:
                     x="t / T",
                     y="β̃ / β",
                     color="steps",
-                    title="β̃ / β for chains of several lengths (figure 1)",
+                    title="β̃ / β by length of chain (figure 1)",
                     height=260,
                     min_width=260,
                 )
