@@ -77,7 +77,8 @@ def train(
             )
             if run.main:
                 log(out, at)
-                run.accelerator.log({k: v for k, v in asdict(at).items() if v is not None}, step=step)
+                told = {k: v for k, v in asdict(at).items() if k != "step" and v is not None}
+                run.accelerator.log(told, step=step)
                 yield at
             since, losses = time.perf_counter(), []
         if stopped:
