@@ -32,7 +32,7 @@ COPIED = re.compile(r"new URLSearchParams\(\{ tab: (.+?) \}\).*?of (\[.*?\])\.en
 @pytest.fixture(scope="module")
 def forms(engine: Engine) -> dict[str, Form]:
     with gr.Blocks():
-        shared = Shared(engine, Sessions(), gr.Dropdown([MODEL], value=MODEL))
+        shared = Shared(engine, Sessions(), gr.Dropdown([MODEL], value=MODEL), gr.Markdown())
         with gr.Tabs():
             for module in (branches, likelihood, compression, ddim, improved, figures):
                 with gr.Tab(id=module.__name__):
