@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric",
         default="nll",
         choices=[*METRICS, scoring.METRIC],
-        help="the bound, DDPM's table 4, DDIM's table 2, few steps; or samples against the data",
+        help="the bound, DDPM's table 4, DDIM's table 2, few steps, a real code; or samples against the data",
     )
     parser.add_argument("--data", required=True, help=SOURCES)
     parser.add_argument(

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from ddpm_app.core.compression import TABLE_4
 from ddpm_app.core.inversion import TABLE_2
 from ddpm_app.evaluation import (
+    CodingSummary,
     NllReport,
     RateDistortionReport,
     ReconstructionReport,
     StepsReport,
+    bits_back,
     few_steps,
     negative_log_likelihood,
     rate_distortion,
@@ -70,9 +72,23 @@ def errors(report: ReconstructionReport) -> str:
     return "\n".join([head, *rows, f"{report.num_images} pictures encoded and drawn again"])
 
 
+def bits_written(report: CodingSummary) -> str:
+    """What a picture adds to a message, beside the bound and PNG; and what the first one alone takes."""
+    lines = [
+        f"{report.num_images} pictures in {report.num_inference_steps} steps, "
+        f"{report.num_exact} of them unpacked bit for bit",
+        f"{'net':>10} {report.net_bpd:.3f} bits/dim, the bound of this chain {report.bound_bpd:.3f}",
+        f"{'PNG':>10} {report.png_bpd:.3f} bits/dim",
+        f"{'borrowed':>10} {report.borrowed_bits} bits, once; the whole message is {report.num_bytes} bytes, "
+        f"the first picture alone {report.first_num_bytes}",
+    ]
+    return "\n".join(lines)
+
+
 METRICS: dict[str, tuple[Callable, Callable]] = {
     "nll": (negative_log_likelihood, bound),
     "rate-distortion": (rate_distortion, rates),
     "reconstruction": (reconstruction, errors),
     "steps": (few_steps, bounds_at_few_steps),
+    "coding": (bits_back, bits_written),
 }

@@ -7,6 +7,7 @@ for frame in run(SampleRequest(model="emoji-32", num_images=16, seed=7)):
 
 from ddpm_app.engine.branches import BranchRequest, Fork
 from ddpm_app.engine.cancel import Cancelled, CancelToken
+from ddpm_app.engine.coding import CodingReport, CodingRequest
 from ddpm_app.engine.ddim import ReconstructRequest, SlerpGridRequest
 from ddpm_app.engine.engine import Engine, run
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport, Received
@@ -37,6 +38,8 @@ __all__ = [
     "BranchRequest",
     "CancelToken",
     "Cancelled",
+    "CodingReport",
+    "CodingRequest",
     "CompressionReport",
     "CompressionRequest",
     "Engine",

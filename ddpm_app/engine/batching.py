@@ -43,7 +43,7 @@ class Call:
     x_t: Tensor
     t: Tensor
     parts: list[Tensor] = field(default_factory=list)
-    alone: bool = False  # since a pass with others failed, perhaps by another's fault
+    alone: bool = False  # asked for; or since a pass with others failed, perhaps by another's fault
     error: Exception | None = None
 
     @property
@@ -71,9 +71,14 @@ class Batcher:
         self._end: Callable[[], object] | None = None  # waits for the pass under way
         self._lowered: WeakKeyDictionary[Denoiser, int] = WeakKeyDictionary()  # images a pass that fit
 
-    def compute(self, denoiser: Denoiser, token: CancelToken, x_t: Tensor, t: Tensor) -> Tensor:
-        """What denoiser(x_t, t) returns; Cancelled within one forward pass of the token being set."""
-        call = Call(denoiser, token, x_t, t)
+    def compute(
+        self, denoiser: Denoiser, token: CancelToken, x_t: Tensor, t: Tensor, *, alone: bool = False
+    ) -> Tensor:
+        """What denoiser(x_t, t) returns; Cancelled within one forward pass of the token being set.
+
+        `alone` it shares no pass, so that its last bits depend on nobody else.
+        """
+        call = Call(denoiser, token, x_t, t, alone=alone)
         with self._changed:
             if denoiser in self._stalled:
                 raise UserError(STALLED)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ddpm_app.engine import analytic, branches, ddim, improved, likelihood, procedures
+from ddpm_app.engine import analytic, branches, coding, ddim, improved, likelihood, procedures
 from ddpm_app.engine.batching import Batcher
 from ddpm_app.engine.cancel import CancelToken
 from ddpm_app.engine.frames import CompressionReport, Frame, LikelihoodReport
@@ -54,6 +54,7 @@ PROCEDURES: dict[type, Callable[[Any, Model], Iterator[Any]]] = {
     improved.VarianceRequest: improved.variances,
     improved.BoundsRequest: improved.bounds,
     analytic.GammaRequest: analytic.measure,
+    coding.CodingRequest: coding.code,
 }
 
 
@@ -163,7 +164,7 @@ class Engine:
         return self._start(request, cancel or CancelToken())
 
     def measure(self, request: Any, cancel: CancelToken | None = None) -> Iterator[Any]:
-        """The reports of a VarianceRequest or a BoundsRequest, ever more complete."""
+        """The reports of a VarianceRequest, a BoundsRequest or a CodingRequest, ever more complete."""
         return self._start(request, cancel or CancelToken())
 
     def _start(self, request: Any, token: CancelToken) -> Iterator[Any]:
@@ -192,7 +193,8 @@ class Engine:
         try:
             token.check()
             with worker.shelf.borrow(*self._wanted(worker, request.model, request.precision)) as model:
-                yield replace(model, denoiser=partial(worker.batcher.compute, model.denoiser, token))
+                compute = partial(worker.batcher.compute, alone=getattr(request, "alone", False))
+                yield replace(model, denoiser=partial(compute, model.denoiser, token))
         finally:
             with self._counting:
                 worker.active_images -= num_images

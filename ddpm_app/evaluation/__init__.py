@@ -1,5 +1,6 @@
 """Numbers about a model."""
 
+from ddpm_app.evaluation.coding import CodingSummary, bits_back
 from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
 from ddpm_app.evaluation.rate_distortion import RateDistortionReport, rate_distortion
 from ddpm_app.evaluation.reconstruction import ReconstructionReport, reconstruction
@@ -7,11 +8,13 @@ from ddpm_app.evaluation.speed import SpeedReport, compare_with_diffusers
 from ddpm_app.evaluation.steps import StepsReport, few_steps
 
 __all__ = [
+    "CodingSummary",
     "NllReport",
     "RateDistortionReport",
     "ReconstructionReport",
     "SpeedReport",
     "StepsReport",
+    "bits_back",
     "compare_with_diffusers",
     "few_steps",
     "negative_log_likelihood",
