@@ -23,7 +23,7 @@ from ddpm_app.engine.requests import (
     several_pictures,
     whole,
 )
-from ddpm_app.errors import UserError, one_of
+from ddpm_app.errors import one_of
 from ddpm_app.models import DEFAULT_MODEL, Model
 
 
@@ -128,9 +128,4 @@ def _chain(request: CodingRequest, model: Model) -> GaussianDiffusion:
     chain = model.diffusion
     if request.variance_type != AUTO:
         chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
-    if request.num_inference_steps > len(chain):
-        raise UserError(
-            f"num_inference_steps must lie in 2..{len(chain)}, the length of this model's chain; "
-            f"got {request.num_inference_steps}"
-        )
     return chain.respaced(request.num_inference_steps)

@@ -317,6 +317,23 @@ def test_evaluate_compares_variances_and_chosen_steps(capsys, pictures):
     assert "--variance" in complaint(capsys, *wanted, "--variance", "fixed_small")
 
 
+def test_evaluate_packs_pictures_and_unpacks_them(capsys, pictures):
+    wanted = ["evaluate", *NORMAL, "--metric", "coding", "--data", pictures, "--num-terms", 5]
+    values = answer(capsys, *wanted, "--num-images", 2)
+    assert (values["num_images"], values["num_exact"], values["num_inference_steps"]) == (2, 2, 5)
+    assert values["net_bpd"] == pytest.approx(values["bound_bpd"], rel=0.1)
+    assert values["first_num_bytes"] < values["num_bytes"]
+    assert values["png_bpd"] > 0
+    assert "analytic" in complaint(capsys, *wanted, "--variance", "analytic")
+
+
+def test_sample_measures_the_analytic_variance_first(capsys, tmp_path):
+    wanted = ["sample", *NORMAL, "--steps", 5, "--variance", "analytic", "--num-images", 1]
+    values = answer(capsys, *wanted, "--out", tmp_path / "out")
+    assert values["variance_type"] == "analytic"
+    assert read_recipe(tmp_path / "out" / "00000.png")["variance_type"] == "analytic"
+
+
 # the program
 
 
