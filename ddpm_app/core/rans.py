@@ -2,7 +2,7 @@
 
 What was pushed last is popped first. Popping by a distribution nothing was pushed by draws from it, and
 pushing that value by the same distribution gives back the very bits it was drawn by. Several heads work side
-by side (lanes) on one stack of 32-bit words. Values are places on a grid, under a normal each, whose bins at
+by side (lanes) on one stack of 16-bit words. Values are places on a grid, under a normal each, whose bins at
 both ends are open; the normal's distribution function is read from a table of integers, so that whoever
 packs and whoever unpacks computes the same.
 
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 LANES = 16
-WORD = 32
-LOWEST = 2**31  # of a head, which stays below 2^63
+WORD = 16
+LOWEST = 2**47  # of a head, which stays below 2^63
 PRECISION = 30  # bits of a probability; none is smaller than 2^-30
 STIR = 0x2C9277B5  # odd, so that multiplying by it permutes 0 .. 2^PRECISION - 1
 UNSTIR = pow(STIR, -1, 2**PRECISION)
@@ -88,15 +88,15 @@ class Message:
         """The message that `written` wrote."""
         message, edge = cls(source), 8 * LANES
         heads = [content[at : at + 8] for at in range(0, edge, 8)]
-        words = [content[at : at + 4] for at in range(edge, len(content), 4)]
+        words = [content[at : at + 2] for at in range(edge, len(content), 2)]
         message._heads = torch.tensor([int.from_bytes(each, "little") for each in heads])
         message._words = [int.from_bytes(each, "little") for each in words]
         return message
 
     def written(self) -> bytes:
-        """The heads, 8 bytes each, then the words, 4 bytes each, from the bottom up."""
+        """The heads, 8 bytes each, then the words, 2 bytes each, from the bottom up."""
         heads = [head.to_bytes(8, "little") for head in self._heads.tolist()]
-        return b"".join([*heads, *(word.to_bytes(4, "little") for word in self._words)])
+        return b"".join([*heads, *(word.to_bytes(2, "little") for word in self._words)])
 
     @property
     def borrowed_bits(self) -> int:
@@ -126,9 +126,10 @@ class Message:
 
     def _push(self, start: Tensor, size: Tensor, factor: int) -> None:
         heads = self._heads[: len(start)]
-        full = heads >> (63 - PRECISION) >= size
-        self._words += (heads[full] & (2**WORD - 1)).tolist()
-        heads = torch.where(full, heads >> WORD, heads)
+        for _ in range(2):  # words leave a head at most
+            full = heads >> (63 - PRECISION) >= size
+            self._words += (heads[full] & (2**WORD - 1)).tolist()
+            heads = torch.where(full, heads >> WORD, heads)
         slot = (heads % size + start) * factor & (2**PRECISION - 1)
         self._heads[: len(start)] = (heads // size << PRECISION) + slot
 
@@ -139,9 +140,10 @@ class Message:
         start = grid.cumulative(places, mean, std)
         size = grid.cumulative(places + 1, mean, std) - start
         heads = size * (heads >> PRECISION) + slot - start
-        empty = heads < LOWEST
-        words = torch.tensor(self._take(int(empty.sum())), dtype=torch.int64)
-        heads[empty] = (heads[empty] << WORD) | words
+        for bound in (LOWEST >> WORD, LOWEST):  # what lacks two words had them pushed last
+            lacks = heads < bound
+            words = torch.tensor(self._take(int(lacks.sum())), dtype=torch.int64)
+            heads[lacks] = (heads[lacks] << WORD) | words
         self._heads[: len(mean)] = heads
         return places
 

@@ -89,7 +89,7 @@ def test_borrowed_bits_are_counted_and_lie_at_the_bottom_in_the_end():
     empty = message.written()
     places = message.pop(GRID, mean, std)
     assert message.borrowed > 0
-    assert message.borrowed_bits == 64 * 16 + 32 * message.borrowed
+    assert message.borrowed_bits == 64 * 16 + 16 * message.borrowed
     message.push(GRID, places, mean, std)
     assert message.written()[: len(empty)] == empty
-    assert len(message.written()) == len(empty) + 4 * message.borrowed
+    assert len(message.written()) == len(empty) + 2 * message.borrowed
