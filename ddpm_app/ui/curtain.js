@@ -22,15 +22,7 @@ function load(value) {
   find(".curtain-empty").hidden = true;
   find(".curtain-stage i").hidden = false;
   range.disabled = false;
-  const list = find("dl");
-  list.replaceChildren();
-  for (const [term, number] of value.numbers) {
-    const pair = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
-    dt.textContent = term;
-    dd.textContent = number;
-    pair.append(dt, dd);
-    list.append(pair);
-  }
+  for (const [name, number] of Object.entries(value.numbers)) find(`[data-number=${name}]`).textContent = number;
   draw();
 }
 

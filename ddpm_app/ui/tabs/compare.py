@@ -191,12 +191,8 @@ def beside(pair: Sequence[Tensor]) -> Image.Image:
 def drawn(pair: Sequence[Tensor], names: Sequence[str], seconds: Sequence[float]) -> dict[str, Any]:
     """What curtain.js shows: both sheets, what they are, and how far they are apart."""
     _, rmse, psnr, equal = distances(pair, [0] * len(pair[0])).iloc[0]
-    numbers = [
-        ("RMSE, 0–255", f"{rmse:.2f}"),
-        ("PSNR", f"{psnr} dB"),
-        ("pixels equal", f"{equal} %"),
-        *((f"seconds, {side}", f"{each:.1f}") for side, each in zip("AB", seconds, strict=True)),
-    ]
+    numbers = {"rmse": f"{rmse:.2f}", "psnr": psnr, "equal": str(equal)}
+    numbers |= {f"seconds_{side}": f"{each:.1f}" for side, each in zip("ab", seconds, strict=True)}
     sides = {
         side: {"picture": data_uri(sheet(images)), "name": name}
         for side, images, name in zip("ab", pair, names, strict=True)

@@ -112,7 +112,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             buttons = run_buttons("Interpolate")
             kind = gr.Radio(KINDS, value=STRIP, label="Show")
             with gr.Column() as of_pictures:
-                with gr.Row():
+                with gr.Row(elem_classes="pair"):
                     with gr.Column(min_width=120):
                         picture_a = picture_input("From", start_pictures[0])
                         offer_examples(shared, picture_a)
