@@ -172,46 +172,46 @@ def attention(full: bool, channels: int, heads: tuple[int, int, int]) -> nn.Modu
     return (Attention if full else LinearAttention)(channels, *heads)
 
 
-class Attention(nn.Module):
+class Heads(nn.Module):
+    """Queries of the pixels; keys and values of memories, learned, and of the pixels behind them."""
+
+    def __init__(self, channels: int, num_heads: int, head_dim: int, *memories: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = RMSNorm(channels)
+        self.mem_kv = nn.Parameter(torch.zeros(2, num_heads, *memories))
+        self.to_qkv = nn.Conv2d(channels, 3 * num_heads * head_dim, 1, bias=False)
+
+    def split(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, heads, d, pixels), k and v (B, heads, d, memories + pixels); `memory` is (2, heads, d, m)."""
+        qkv = self.to_qkv(self.norm(x)).flatten(2)
+        q, k, v = qkv.unflatten(1, (3, self.num_heads, -1)).unbind(1)
+        memory_k, memory_v = memory[:, None].expand(-1, len(x), -1, -1, -1)
+        return q, torch.cat([memory_k, k], 3), torch.cat([memory_v, v], 3)
+
+
+class Attention(Heads):
     """softmax(q k^T / sqrt(d)) v over all pixels and memories."""
 
     def __init__(self, channels: int, num_heads: int, head_dim: int, num_memories: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm = RMSNorm(channels)
-        self.mem_kv = nn.Parameter(torch.zeros(2, num_heads, num_memories, head_dim))
-        self.to_qkv = nn.Conv2d(channels, 3 * num_heads * head_dim, 1, bias=False)
+        super().__init__(channels, num_heads, head_dim, num_memories, head_dim)
         self.to_out = nn.Conv2d(num_heads * head_dim, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (part.mT for part in split(self.to_qkv(self.norm(x)), self.num_heads))
-        memory_k, memory_v = self.mem_kv[:, None].expand(-1, len(x), -1, -1, -1)
-        k, v = torch.cat([memory_k, k], 2), torch.cat([memory_v, v], 2)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(mixed.mT.reshape(len(x), -1, *x.shape[2:]))
-
-
-class LinearAttention(nn.Module):
-    """softmax(q) (softmax(k) v^T): the queries over their channels, the keys over pixels and memories."""
-
-    def __init__(self, channels: int, num_heads: int, head_dim: int, num_memories: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm = RMSNorm(channels)
-        self.mem_kv = nn.Parameter(torch.zeros(2, num_heads, head_dim, num_memories))
-        self.to_qkv = nn.Conv2d(channels, 3 * num_heads * head_dim, 1, bias=False)
-        self.to_out = nn.Sequential(nn.Conv2d(num_heads * head_dim, channels, 1), RMSNorm(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = split(self.to_qkv(self.norm(x)), self.num_heads)
-        memory_k, memory_v = self.mem_kv[:, None].expand(-1, len(x), -1, -1, -1)
-        k, v = torch.cat([memory_k, k], 3), torch.cat([memory_v, v], 3)
-        context = v @ k.softmax(3).mT  # (B, heads, d of v, d of k)
-        mixed = context @ q.softmax(2) * q.shape[2] ** -0.5
+        q, k, v = self.split(x, self.mem_kv.mT)
+        mixed = F.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT
         return self.to_out(mixed.reshape(len(x), -1, *x.shape[2:]))
 
 
-def split(qkv: Tensor, num_heads: int) -> tuple[Tensor, ...]:
-    """Queries, keys and values, each (B, heads, d, pixels)."""
-    batch, channels, height, width = qkv.shape
-    return qkv.reshape(batch, 3, num_heads, channels // (3 * num_heads), height * width).unbind(1)
+class LinearAttention(Heads):
+    """softmax(q) (softmax(k) v^T): the queries over their channels, the keys over pixels and memories."""
+
+    def __init__(self, channels: int, num_heads: int, head_dim: int, num_memories: int) -> None:
+        super().__init__(channels, num_heads, head_dim, head_dim, num_memories)
+        self.to_out = nn.Sequential(nn.Conv2d(num_heads * head_dim, channels, 1), RMSNorm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x, self.mem_kv)
+        context = v @ k.softmax(3).mT  # (B, heads, d of v, d of k)
+        mixed = context @ q.softmax(2) * q.shape[2] ** -0.5
+        return self.to_out(mixed.reshape(len(x), -1, *x.shape[2:]))

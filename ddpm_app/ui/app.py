@@ -12,9 +12,9 @@ from starlette.middleware import Middleware
 from ddpm_app.engine import Engine
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.ui.controls import Shared
-from ddpm_app.ui.examples import follow_model
 from ddpm_app.ui.files import CACHE_SECONDS, PUBLIC_CACHE_BYTES, PUBLIC_CACHE_SECONDS, sweeping
 from ddpm_app.ui.gate import Gate
+from ddpm_app.ui.givens import follow_model
 from ddpm_app.ui.languages import Page
 from ddpm_app.ui.loading import describing
 from ddpm_app.ui.public import NOTICE, guard

@@ -1,45 +1,34 @@
-"""The widgets that several tabs share: how to walk the chain, the seed, a picture from the visitor."""
+"""What several tabs share: how to walk the chain, the seed, a tab's explanation."""
 
 __all__ = [
-    "OWN_STEPS",
     "SAMPLING_VARIANCES",
     "SEEDS_ALIKE",
     "ChainControls",
-    "RunButtons",
     "Shared",
     "chain_controls",
     "explain",
-    "linked",
-    "own_or_given",
-    "picture_input",
     "requested",
-    "run_buttons",
     "seed_control",
     "spans_chain",
 ]
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import gradio as gr
-from gradio.blocks import Block
 from gradio.components import Component
-from torch import Tensor
 
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.diffusion import Spacing
-from ddpm_app.engine import EVERY_SAMPLER, CancelToken, CompressionRequest, Engine, SampleRequest
-from ddpm_app.pictures import read_picture
-from ddpm_app.ui.files import unpacked
-from ddpm_app.ui.forms import Check, Form
-from ddpm_app.ui.openings import open_with
+from ddpm_app.engine import EVERY_SAMPLER, CompressionRequest, Engine, SampleRequest
+from ddpm_app.ui.forms import Form
 from ddpm_app.ui.sessions import Sessions
 
 if TYPE_CHECKING:
-    from ddpm_app.ui.examples import Shelf
+    from ddpm_app.ui.givens import Shelf
 
 SAMPLER_LABELS = {
     "ddpm": "DDPM, ancestral",
@@ -57,7 +46,6 @@ VARIANCES = [
 ]
 SAMPLING_VARIANCES = [*VARIANCES, ("analytic: measured first", ANALYTIC)]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
-OWN_STEPS = 20  # in which a model draws a picture of its own to start from
 GUIDE = Path(__file__).with_name("guide")
 Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
@@ -189,122 +177,3 @@ def explain(about: str, tab: str) -> None:
     gr.Markdown(about, latex_delimiters=delimiters, elem_classes="about")
     with gr.Accordion("What am I seeing?", open=False, elem_classes="guide"):
         gr.Markdown((GUIDE / f"{tab}.md").read_text(), latex_delimiters=delimiters)
-
-
-@dataclass(frozen=True)
-class RunButtons:
-    """The tab's main button, with its Stop beside it, and a line for what it would take of a budget."""
-
-    start: gr.Button
-    stop: gr.Button
-    budget: gr.Markdown
-
-    def wire(
-        self,
-        shared: Shared,
-        tab: str,
-        handler: Callable,
-        inputs: Sequence[Component],
-        outputs: Sequence[Component],
-        kind: type = SampleRequest,
-        **checks: Check,
-    ) -> Form:
-        """`run`, and the form that a link or a recipe fills, with values that `kind` and `checks` take."""
-        form = linked(shared, tab, handler, inputs, self.start, kind, **checks)
-        self.run(shared, tab, handler, inputs, outputs, also=[form.go.change])
-        return form
-
-    def run(
-        self,
-        shared: Shared,
-        tab: str,
-        handler: Callable,
-        inputs: Sequence[Component],
-        outputs: Sequence[Component],
-        also: Sequence[Any] = (),
-        js: str | None = None,
-    ) -> None:
-        """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
-
-        The first output is the status line. Other events may start it `also`; `js` may change the inputs in
-        the page.
-        """
-        shared.budget_lines[tab] = self.budget
-        run = gr.on(
-            [self.start.click, *also],
-            handler,
-            inputs,
-            outputs,
-            api_name=tab,
-            js=js,
-            show_progress="hidden",
-            concurrency_id="device",
-        )
-
-        def end(request: gr.Request) -> str:
-            return shared.sessions.stop(request, tab)
-
-        # first the page turns away from the run, so that nothing of it comes after Stop's own line
-        self.stop.click(None, cancels=run, api_visibility="private")
-        self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
-        open_with(tab, outputs, str(self.start.value))
-
-
-def linked(
-    shared: Shared,
-    tab: str,
-    handler: Callable,
-    inputs: Sequence[Component],
-    within: Block,
-    kind: type = SampleRequest,
-    **checks: Check,
-) -> Form:
-    """The form of a tab with these inputs of its handler, known to links and recipes from now on."""
-    spans, checkpoints = shared.timestep_sliders, shared.engine.checkpoints
-    shared.forms[tab] = Form.of(tab, handler, inputs, kind, within, spans, checkpoints, checks)
-    return shared.forms[tab]
-
-
-def run_buttons(label: str, variant: Literal["primary", "secondary"] = "primary") -> RunButtons:
-    """Builds the two in a row, and the line, which only a public page shows."""
-    with gr.Row():
-        start = gr.Button(label, variant=variant, scale=3, min_width=120)
-        stop = gr.Button("Stop", variant="stop", scale=1, min_width=70)
-    return RunButtons(start, stop, gr.Markdown(visible=False, elem_classes="budget"))
-
-
-def picture_input(label: str, value: str | None = None) -> gr.Image:
-    """A picture from the visitor, handed on as a file that `read_picture` opens, with its own words."""
-    image = gr.Image(
-        value,
-        type="filepath",
-        sources=["upload", "clipboard"],
-        image_mode=None,
-        format="png",
-        label=label,
-        height=180,
-        elem_classes=["pixels", "picture"],
-    )
-    # Gradio would open the file here and answer a text file or a bomb with no sentence at all; a handler must
-    # answer this component with values, since an update (gr.skip too) would make it anew without this line
-    image.preprocess = (  # type: ignore[method-assign]
-        lambda payload: (payload.path or unpacked(str(payload.url))) if payload else None
-    )
-    return image
-
-
-def own_or_given(
-    shared: Shared, model: str, files: list[str | None], seed: int, token: CancelToken
-) -> list[Tensor]:
-    """The pictures in `files`, uint8 (C, H, W) as the model takes them; for None, one of its own."""
-    chosen = shared.engine.model(model)
-    image_shape, steps = chosen.image_shape, min(OWN_STEPS, len(chosen.diffusion))
-    given = [read_picture(file, image_shape) if file else None for file in files]
-    missing = sum(picture is None for picture in given)
-    if missing:
-        request = SampleRequest(
-            model=model, sampler="sde-dpmsolver++", num_inference_steps=steps, num_images=missing, seed=seed
-        )
-        *_, last = shared.engine.run(request, token)
-        own = iter(last.images)
-    return [next(own) if picture is None else picture for picture in given]

@@ -1,15 +1,29 @@
-"""Pictures that the chosen model drew, to start from; another model brings its own."""
+"""Pictures to start from: the visitor's, an example of the chosen model, or one that it draws now."""
 
-__all__ = ["Shelf", "examples", "follow_model", "offer_examples"]
+__all__ = [
+    "OWN_STEPS",
+    "Shelf",
+    "examples",
+    "follow_model",
+    "offer_examples",
+    "own_or_given",
+    "picture_input",
+]
 
 import filecmp
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import gradio as gr
+from torch import Tensor
 
+from ddpm_app.engine import CancelToken, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
+from ddpm_app.pictures import read_picture
 from ddpm_app.ui.controls import Shared
+from ddpm_app.ui.files import unpacked
+
+OWN_STEPS = 20  # in which a model draws a picture of its own to start from
 
 
 @dataclass(frozen=True)
@@ -19,6 +33,43 @@ class Shelf:
     offered: gr.Dataset
     image: gr.Image
     first: int
+
+
+def picture_input(label: str, value: str | None = None) -> gr.Image:
+    """A picture from the visitor, handed on as a file that `read_picture` opens, with its own words."""
+    image = gr.Image(
+        value,
+        type="filepath",
+        sources=["upload", "clipboard"],
+        image_mode=None,
+        format="png",
+        label=label,
+        height=180,
+        elem_classes=["pixels", "picture"],
+    )
+    # Gradio would open the file here and answer a text file or a bomb with no sentence at all; a handler must
+    # answer this component with values, since an update (gr.skip too) would make it anew without this line
+    image.preprocess = (  # type: ignore[method-assign]
+        lambda payload: (payload.path or unpacked(str(payload.url))) if payload else None
+    )
+    return image
+
+
+def own_or_given(
+    shared: Shared, model: str, files: list[str | None], seed: int, token: CancelToken
+) -> list[Tensor]:
+    """The pictures in `files`, uint8 (C, H, W) as the model takes them; for None, one of its own."""
+    chosen = shared.engine.model(model)
+    image_shape, steps = chosen.image_shape, min(OWN_STEPS, len(chosen.diffusion))
+    given = [read_picture(file, image_shape) if file else None for file in files]
+    missing = sum(picture is None for picture in given)
+    if missing:
+        request = SampleRequest(
+            model=model, sampler="sde-dpmsolver++", num_inference_steps=steps, num_images=missing, seed=seed
+        )
+        *_, last = shared.engine.run(request, token)
+        own = iter(last.images)
+    return [next(own) if picture is None else picture for picture in given]
 
 
 def examples(shared: Shared, model: str = DEFAULT_MODEL) -> list[str]:
