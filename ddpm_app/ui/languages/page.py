@@ -9,9 +9,11 @@ __all__ = ["Page", "visitor_texts"]
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+from gradio.routes import App
 
 from ddpm_app.ui.languages.catalogues import FOLLOWS, LANGUAGES, in_language, translation
 from ddpm_app.ui.languages.speech import in_visitors_language
@@ -33,7 +35,13 @@ class Page(gr.Blocks):
             if each.fn:
                 each.fn = in_visitors_language(each.fn, each.outputs)
         self._words = Words()
-        super().__exit__(*raised)
+        with _no_server():
+            super().__exit__(*raised)
+
+    def queue(self, *args: Any, **options: Any) -> "Page":
+        """As Gradio's own."""
+        with _no_server():
+            return super().queue(*args, **options)  # type: ignore[return-value]
 
     def get_config_file(self) -> Any:
         """What the browser builds the page from, with markers.
@@ -64,6 +72,17 @@ class Page(gr.Blocks):
             for each in (*endpoint["parameters"], *endpoint["returns"]):
                 each["label"] = unmarked(each["label"])
         return info
+
+
+@contextmanager
+def _no_server() -> Iterator[None]:
+    """Within the block Gradio builds none, as it does for each state of a page; `launch` builds the one served."""
+    create_app = App.create_app
+    App.create_app = staticmethod(lambda *_, **__: None)  # type: ignore
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(create_app)  # type: ignore
 
 
 def visitor_texts(config: Any) -> Iterator[tuple[dict[str, Any], str, Kind]]:
