@@ -76,7 +76,7 @@ class Page(gr.Blocks):
 
 @contextmanager
 def _no_server() -> Iterator[None]:
-    """Within the block Gradio builds none, as it does for each state of a page; `launch` builds the one served."""
+    """Within the block Gradio builds none: it does so at every call, and `launch` builds the one served."""
     create_app = App.create_app
     App.create_app = staticmethod(lambda *_, **__: None)  # type: ignore
     try:
