@@ -13,6 +13,8 @@ from gradio_client.exceptions import AppError
 import ddpm_app
 from ddpm_app.engine import Engine, Limits
 from ddpm_app.ui import build_app
+from ddpm_app.ui.languages import page as module_of_page
+from ddpm_app.ui.languages import speech as module_of_speech
 from ddpm_app.ui.languages.catalogues import LANGUAGES, catalogue, gaps, language_of, translation
 from ddpm_app.ui.languages.page import Page, marker, unmarked, visitor_texts
 from ddpm_app.ui.languages.speech import _property
@@ -190,3 +192,13 @@ def test_status_lines_and_errors_follow_the_browsers_language(
     with pytest.raises(AppError, match=refusal):
         client.predict(**settings, seed=2**70)
     client.close()
+
+
+def test_tables_begin_with_headings_in_the_visitors_language(page: Page, monkeypatch: pytest.MonkeyPatch):
+    tables = [block for block in page.blocks.values() if isinstance(block, gr.Dataframe)]
+    begun = next(each for each in page.fns.values() if each.outputs == tables)
+    assert begun.fn() == [gr.skip()] * len(tables)
+    for module in (module_of_page, module_of_speech):
+        monkeypatch.setattr(module, "visitors_language", lambda: "ko")
+    headings = {heading for frame in begun.fn() for heading in frame.columns}
+    assert {"역과정 스텝", "같은 픽셀, %", "논문: RMSE"} < headings

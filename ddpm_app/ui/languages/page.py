@@ -8,15 +8,16 @@ components keep their English.
 __all__ = ["Page", "visitor_texts"]
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 from gradio.routes import App
 
 from ddpm_app.ui.languages.catalogues import FOLLOWS, LANGUAGES, in_language, translation
-from ddpm_app.ui.languages.speech import in_visitors_language
+from ddpm_app.ui.languages.speech import in_visitors_language, visitors_language
 from ddpm_app.ui.languages.texts import Kind, kind_of, rewritten
 
 MARK = "__i18n__"
@@ -31,6 +32,8 @@ class Page(gr.Blocks):
 
     def __exit__(self, *raised: Any) -> None:
         """The page is built: from now on its handlers answer in the visitor's language."""
+        tables = [each for each in self.blocks.values() if isinstance(each, gr.Dataframe)]
+        self.load(_begun(tables), None, tables, queue=False, show_progress="hidden", api_visibility="private")
         for each in self.fns.values():
             if each.fn:
                 each.fn = in_visitors_language(each.fn, each.outputs)
@@ -72,6 +75,22 @@ class Page(gr.Blocks):
             for each in (*endpoint["parameters"], *endpoint["returns"]):
                 each["label"] = unmarked(each["label"])
         return info
+
+
+def _begun(tables: list[gr.Dataframe]) -> Callable:
+    """A handler that tells what the tables begin with, whose headings Gradio's i18n does not reach."""
+
+    def tell() -> list[Any]:
+        if not visitors_language():
+            return [gr.skip()] * len(tables)
+        return [_frame(table) for table in tables]
+
+    return tell
+
+
+def _frame(table: gr.Dataframe) -> pd.DataFrame:
+    told = table.value if isinstance(table.value, dict) else {}
+    return pd.DataFrame(told.get("data"), columns=told.get("headers") or table.headers)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Gradio's i18n covers what stands on the page. Texts with numbers in them are mad
 Accept-Language of the request tells the language; a script sends none and reads English.
 """
 
-__all__ = ["in_visitors_language", "note"]
+__all__ = ["in_visitors_language", "note", "visitors_language"]
 
 import functools
 import inspect
