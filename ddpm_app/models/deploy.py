@@ -22,6 +22,7 @@ APP = (
     "SECURITY.md",
     "requirements.txt",
     "docs/*.png",
+    "docs/*.webp",
     "docs/ablation.md",
     "docs/api.md",
     "ddpm_app/*",
