@@ -32,14 +32,18 @@ class Page(gr.Blocks):
 
     def __exit__(self, *raised: Any) -> None:
         """The page is built: from now on its handlers answer in the visitor's language."""
+        if not any(raised):
+            self._complete()
+        with _no_server():
+            super().__exit__(*raised)
+
+    def _complete(self) -> None:
         tables = [each for each in self.blocks.values() if isinstance(each, gr.Dataframe)]
         self.load(_begun(tables), None, tables, queue=False, show_progress="hidden", api_visibility="private")
         for each in self.fns.values():
             if each.fn:
                 each.fn = in_visitors_language(each.fn, each.outputs)
         self._words = Words()
-        with _no_server():
-            super().__exit__(*raised)
 
     def queue(self, *args: Any, **options: Any) -> "Page":
         """As Gradio's own."""
