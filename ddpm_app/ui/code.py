@@ -57,7 +57,7 @@ def measured(told: Told, command: str = "") -> tuple[str, str, str]:
 
 
 def _shown(said: tuple[str, str, str] | None) -> list[gr.Accordion | gr.Code | str]:
-    if said is None:  # of a run that is no such request
+    if said is None:  # before any run: Gradio tells a state's beginning as a change when its block appears
         return [gr.Accordion(visible=False), gr.Code(visible=False), gr.Code(visible=False), ""]
     command, program, settings = said
     return [

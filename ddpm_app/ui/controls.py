@@ -5,6 +5,7 @@ __all__ = [
     "SEEDS_ALIKE",
     "ChainControls",
     "Shared",
+    "Shelf",
     "chain_controls",
     "explain",
     "requested",
@@ -16,7 +17,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import gradio as gr
 from gradio.components import Component
@@ -26,9 +27,6 @@ from ddpm_app.core.diffusion import Spacing
 from ddpm_app.engine import EVERY_SAMPLER, CompressionRequest, Engine, SampleRequest
 from ddpm_app.ui.forms import Form
 from ddpm_app.ui.sessions import Sessions
-
-if TYPE_CHECKING:
-    from ddpm_app.ui.givens import Shelf
 
 SAMPLER_LABELS = {
     "ddpm": "DDPM, ancestral",
@@ -51,6 +49,15 @@ Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """Examples for one picture input, which begins with the one at place `first` or stays empty."""
+
+    offered: gr.Dataset
+    image: gr.Image
+    first: int
+
+
+@dataclass(frozen=True)
 class Shared:
     """What every tab is built with."""
 
@@ -62,7 +69,7 @@ class Shared:
     timestep_sliders: list[gr.Slider] = field(default_factory=list)
     budget_lines: dict[str, gr.Markdown] = field(default_factory=dict)  # by the tab's name
     forms: dict[str, Form] = field(default_factory=dict)  # by the tab's name too
-    shelves: list["Shelf"] = field(default_factory=list)  # of examples
+    shelves: list[Shelf] = field(default_factory=list)  # of examples
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 __all__ = [
     "OWN_STEPS",
-    "Shelf",
     "examples",
     "follow_model",
     "offer_examples",
@@ -12,7 +11,6 @@ __all__ = [
 
 import filecmp
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import gradio as gr
 from torch import Tensor
@@ -20,19 +18,10 @@ from torch import Tensor
 from ddpm_app.engine import CancelToken, SampleRequest
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
-from ddpm_app.ui.controls import Shared
+from ddpm_app.ui.controls import Shared, Shelf
 from ddpm_app.ui.files import unpacked
 
 OWN_STEPS = 20  # in which a model draws a picture of its own to start from
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """Examples for one picture input, which begins with the one at place `first` or stays empty."""
-
-    offered: gr.Dataset
-    image: gr.Image
-    first: int
 
 
 def picture_input(label: str, value: str | None = None) -> gr.Image:

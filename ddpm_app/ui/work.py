@@ -14,9 +14,7 @@ from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.analytic import measuring_calls
 from ddpm_app.engine.likelihood import least_terms
 from ddpm_app.models import Model
-from ddpm_app.ui.givens import (
-    OWN_STEPS,
-)
+from ddpm_app.ui.givens import OWN_STEPS
 from ddpm_app.ui.grids import step_counts
 from ddpm_app.ui.paper import FIGURES
 from ddpm_app.ui.tabs import consistency, interpolate, reconstruct, respacing, variances

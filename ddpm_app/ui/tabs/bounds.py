@@ -11,16 +11,8 @@ import pandas as pd
 from ddpm_app.engine import BoundsReport, BoundsRequest
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.code import code_block, measured
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
-from ddpm_app.ui.givens import (
-    offer_examples,
-    own_or_given,
-    picture_input,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
+from ddpm_app.ui.givens import offer_examples, own_or_given, picture_input
 from ddpm_app.ui.grids import step_counts, steps_control
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading

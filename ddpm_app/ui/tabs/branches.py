@@ -16,13 +16,7 @@ from ddpm_app.engine.requests import MAX_SEED, MAX_STEPS, whole
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    chain_controls,
-    explain,
-    requested,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.openings import open_tree

@@ -19,13 +19,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 from ddpm_app.pictures import columns_for, data_uri, heat_map, sheet
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    Shared,
-    chain_controls,
-    explain,
-    requested,
-    seed_control,
-)
+from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, seed_control
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results

@@ -10,12 +10,7 @@ import torch
 
 from ddpm_app.engine import SampleRequest
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    SAMPLING_VARIANCES,
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import SAMPLING_VARIANCES, SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Results, Update, results

@@ -15,12 +15,7 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import save_png, sheet
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.code import code_block, measured
-from ddpm_app.ui.controls import (
-    Shared,
-    chain_controls,
-    explain,
-    requested,
-)
+from ddpm_app.ui.controls import Shared, chain_controls, explain, requested
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.links import copies_link, link_button

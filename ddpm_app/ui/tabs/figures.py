@@ -10,16 +10,9 @@ from ddpm_app.errors import one_of
 from ddpm_app.pictures import save_png
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.code import code_block, measured
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.files import new_folder
-from ddpm_app.ui.givens import (
-    examples,
-    own_or_given,
-)
+from ddpm_app.ui.givens import examples, own_or_given
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.paper import FIGURES, Setting

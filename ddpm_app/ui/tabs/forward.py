@@ -15,19 +15,10 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest, noise_of
 from ddpm_app.pictures import read_picture, sheet
 from ddpm_app.ui.buttons import linked
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.forms import Told
-from ddpm_app.ui.givens import (
-    examples,
-    offer_examples,
-    own_or_given,
-    picture_input,
-)
+from ddpm_app.ui.givens import examples, offer_examples, own_or_given, picture_input
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.packing import packed
 from ddpm_app.ui.results import Update, crisp, status_line

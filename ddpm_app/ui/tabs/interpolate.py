@@ -13,22 +13,10 @@ from torch import Tensor
 from ddpm_app.engine import DETERMINISTIC, InterpolateRequest, SampleRequest, SlerpRequest, visits
 from ddpm_app.pictures import save_animation, sheet, to_picture
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    chain_controls,
-    explain,
-    requested,
-    spans_chain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested, spans_chain
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.forms import Told
-from ddpm_app.ui.givens import (
-    examples,
-    offer_examples,
-    own_or_given,
-    picture_input,
-)
+from ddpm_app.ui.givens import examples, offer_examples, own_or_given, picture_input
 from ddpm_app.ui.levels import tell_noise_level
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results

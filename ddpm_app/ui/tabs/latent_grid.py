@@ -11,12 +11,7 @@ from ddpm_app.engine import SlerpGridRequest, visits
 from ddpm_app.engine.ddim import MAX_EDGE
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-    spans_chain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, spans_chain
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken

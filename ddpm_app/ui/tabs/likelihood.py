@@ -16,20 +16,9 @@ from ddpm_app.engine import LikelihoodReport, LikelihoodRequest
 from ddpm_app.pictures import heat_map, sheet
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.code import code_block, measured
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    VARIANCES,
-    Shared,
-    explain,
-    requested,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, VARIANCES, Shared, explain, requested
 from ddpm_app.ui.files import picture_file
-from ddpm_app.ui.givens import (
-    examples,
-    offer_examples,
-    own_or_given,
-    picture_input,
-)
+from ddpm_app.ui.givens import examples, offer_examples, own_or_given, picture_input
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line

@@ -15,12 +15,7 @@ from torch import Tensor
 from ddpm_app.engine import Frame, SampleRequest, visits
 from ddpm_app.pictures import save_animation, sheet
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    Shared,
-    chain_controls,
-    explain,
-    requested,
-)
+from ddpm_app.ui.controls import Shared, chain_controls, explain, requested
 from ddpm_app.ui.files import new_folder, picture_file
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.loading import loading, measuring

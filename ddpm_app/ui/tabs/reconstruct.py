@@ -16,18 +16,10 @@ from ddpm_app.core.inversion import TABLE_2, reconstruction_error
 from ddpm_app.engine import Frame, ReconstructRequest
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.code import code_block, measured
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
-from ddpm_app.ui.givens import (
-    offer_examples,
-    own_or_given,
-    picture_input,
-)
+from ddpm_app.ui.givens import offer_examples, own_or_given, picture_input
 from ddpm_app.ui.grids import step_counts, steps_control
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading

@@ -13,11 +13,7 @@ from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.improved import variance_types
 from ddpm_app.models import Model
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Results, Update, results

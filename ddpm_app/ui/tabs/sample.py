@@ -11,12 +11,7 @@ from ddpm_app.engine import SampleRequest, visits
 from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    Shared,
-    chain_controls,
-    explain,
-    requested,
-)
+from ddpm_app.ui.controls import Shared, chain_controls, explain, requested
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import bar, spoken

@@ -10,19 +10,10 @@ from ddpm_app.engine import ForwardRequest
 from ddpm_app.errors import UserError
 from ddpm_app.ui.buttons import linked
 from ddpm_app.ui.code import code_block, measured
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
-from ddpm_app.ui.givens import (
-    examples,
-    offer_examples,
-    own_or_given,
-    picture_input,
-)
+from ddpm_app.ui.givens import examples, offer_examples, own_or_given, picture_input
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.openings import open_with
 from ddpm_app.ui.results import Update, crisp, status_line

@@ -12,11 +12,7 @@ from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.toys import TOYS
 from ddpm_app.engine.flow import ARROWS, EXTENT, PIXELS, Field, Flow, FlowRequest, field_of, flow
 from ddpm_app.ui.buttons import linked
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.packing import packed
 from ddpm_app.ui.results import Update, status_line

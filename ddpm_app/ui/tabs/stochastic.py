@@ -12,18 +12,9 @@ from torch import Tensor
 from ddpm_app.engine import DETERMINISTIC, EVERY_SAMPLER, Frame, StochasticRequest, visits
 from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import (
-    Shared,
-    chain_controls,
-    explain,
-    requested,
-    spans_chain,
-)
+from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, spans_chain
 from ddpm_app.ui.files import picture_file
-from ddpm_app.ui.givens import (
-    offer_examples,
-    picture_input,
-)
+from ddpm_app.ui.givens import offer_examples, picture_input
 from ddpm_app.ui.levels import tell_noise_level
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, crisp, results

@@ -14,10 +14,7 @@ from ddpm_app.models import HUB_MODELS
 from ddpm_app.training import TrainingConfig, runs
 from ddpm_app.training.presets import PRESETS
 from ddpm_app.ui.buttons import linked
-from ddpm_app.ui.controls import (
-    Shared,
-    explain,
-)
+from ddpm_app.ui.controls import Shared, explain
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.runs import START, RunView, run_view, shown
 from ddpm_app.ui.sessions import spoken

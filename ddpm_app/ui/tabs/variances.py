@@ -15,16 +15,8 @@ from ddpm_app.engine import VarianceReport, VarianceRequest
 from ddpm_app.engine.improved import spread
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.code import code_block, measured
-from ddpm_app.ui.controls import (
-    SEEDS_ALIKE,
-    Shared,
-    explain,
-)
-from ddpm_app.ui.givens import (
-    offer_examples,
-    own_or_given,
-    picture_input,
-)
+from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
+from ddpm_app.ui.givens import offer_examples, own_or_given, picture_input
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, status_line
