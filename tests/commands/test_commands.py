@@ -1,11 +1,11 @@
-import json
+"""The program: sampling, models, benchmarks, training, pushing, and what it says when something is wrong."""
+
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ddpm_app.commands import COMMANDS, main
@@ -13,47 +13,11 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.evaluation.solvers import CONTENDERS
 from ddpm_app.models import HUB_MODELS
 from ddpm_app.models.exact import EXACT_MODELS
-from ddpm_app.pictures import read_recipe, to_picture
+from ddpm_app.pictures import read_recipe
+from tests.commands.running import NORMAL, answer, complaint
 from tests.uploads import TOKEN
 
 ROOT = Path(__file__).parents[2]
-NORMAL = ["--model", "exact-normal", "--device", "cpu"]
-
-
-def answer(capsys, *arguments):
-    """What a successful command printed last, with --json."""
-    assert main([*map(str, arguments), "--json"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""  # progress is for terminals alone
-    return json.loads(out.splitlines()[-1], parse_constant=pytest.fail)
-
-
-def complaint(capsys, *arguments):
-    """The one line on stderr of a command that the user has to mend."""
-    try:
-        code = main([*map(str, arguments)])
-    except SystemExit as stopped:  # argparse's own way out
-        code = stopped.code
-    assert code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-    return err
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for seed in range(3):
-        noise = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(seed))
-        to_picture(((0.1 + 0.25 * noise + 1) * 127.5).clamp(0, 255).to(torch.uint8)).save(
-            folder / f"{seed}.png"
-        )
-    return folder
-
 
 # sample
 
@@ -137,6 +101,13 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(capsys, tmp_pat
     assert "--out" in complaint(capsys, "sample", *NORMAL, "--steps", 1000, "--out", tmp_path / name)
 
 
+def test_sample_measures_the_analytic_variance_first(capsys, tmp_path):
+    wanted = ["sample", *NORMAL, "--steps", 5, "--variance", "analytic", "--num-images", 1]
+    values = answer(capsys, *wanted, "--out", tmp_path / "out")
+    assert values["variance_type"] == "analytic"
+    assert read_recipe(tmp_path / "out" / "00000.png")["variance_type"] == "analytic"
+
+
 # models
 
 
@@ -153,53 +124,6 @@ def test_models_tells_how_one_model_is_understood(capsys, tiny_pipeline):
     assert values["variance_type"] == "fixed_small"
     assert values["num_parameters"] > 1000
     assert "no-such-model" in complaint(capsys, "models", "no-such-model")
-
-
-# evaluate
-
-
-def test_evaluate_measures_the_first_pictures(capsys, pictures):
-    wanted = ["evaluate", *NORMAL, "--data", pictures, "--num-terms", 60, "--variance", "fixed_large"]
-    two = answer(capsys, *wanted, "--num-images", 2)
-    assert two["num_images"] == 2
-    assert two["bits_per_dim"] == pytest.approx(two["prior_bpd"] + two["vb_bpd"] + two["decoder_bpd"])
-    assert two["bits_per_dim"] == pytest.approx(7.2, abs=0.7)  # the entropy of this data is 7.04
-    assert answer(capsys, *wanted)["num_images"] == 3  # all there are
-
-
-def test_of_one_picture_the_standard_error_is_not_known(capsys, pictures):
-    values = answer(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-images", 1, "--num-terms", 4)
-    assert values["standard_error"] is None
-
-
-def test_evaluate_prints_and_tells_the_rows_of_table_4(capsys, pictures):
-    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "rate-distortion", "--num-images", 1]
-    values = answer(capsys, *wanted)
-    assert [row["reverse_steps"] for row in values["rows"]] == list(range(1000, 0, -100))
-    assert all(row["rate_standard_error"] is None for row in values["rows"])  # of one picture
-    assert main([*map(str, wanted)]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 12
-    for line, row in zip(printed[1:-1], values["rows"], strict=True):
-        assert line.split()[:2] == [str(row["reverse_steps"]), f"{row['rate_bpd']:.5f}"]
-    assert printed[1].split()[-2:] == ["1.77581", "0.95136"]  # the paper's
-
-
-def test_evaluate_says_what_is_wrong(capsys, tmp_path, pictures):
-    assert "--data" in complaint(capsys, "evaluate", *NORMAL)
-    assert "--data" in complaint(capsys, "evaluate", *NORMAL, "--data", tmp_path / "missing")
-    assert "--num-images" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-images", 0)
-    assert "num_terms" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-terms", 1)
-
-
-def test_evaluate_encodes_and_draws_again_in_each_number_of_steps(capsys, pictures):
-    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "reconstruction"]
-    values = answer(capsys, *wanted, "--num-terms", 50)
-    assert values["num_images"] == 3
-    assert [row["num_inference_steps"] for row in values["rows"]] == [10, 20, 50]
-    assert values["rows"][0]["mse"] > 5 * values["rows"][2]["mse"] > 0
-    (one,) = answer(capsys, *wanted, "--num-images", 1, "--num-terms", 5)["rows"]
-    assert (one["num_inference_steps"], one["standard_error"]) == (5, None)
 
 
 # bench
@@ -297,41 +221,6 @@ def test_push_says_what_is_wrong(capsys, tmp_path, tiny_copy, upload_hub):
     assert "owner/tiny-8" in complaint(capsys, "push", tiny_copy, "tiny-8", "--token", TOKEN)
     assert "model_index.json" in complaint(capsys, "push", tmp_path, "owner/tiny-8", "--token", TOKEN)
     assert "repository" in complaint(capsys, "push", tiny_copy)
-
-
-def test_evaluate_compares_variances_and_chosen_steps(capsys, pictures):
-    wanted = ["evaluate", *NORMAL, "--metric", "steps", "--data", pictures, "--num-terms", 30]
-    values = answer(capsys, *wanted)
-    assert (values["num_images"], values["num_candidates"]) == (3, 30)
-    rows = {(row["variance_type"], row["num_inference_steps"]): row for row in values["rows"]}
-    kinds = ("fixed_small", "fixed_large", "analytic")
-    assert rows.keys() == {(kind, steps) for kind in kinds for steps in (10, 25, 30)}
-    for (_, steps), row in rows.items():
-        assert len(row["timesteps"]) == steps
-        # chosen on one other picture, whose noise decides where most steps are taken anyway
-        assert steps > 10 or 0 < row["best_bits_per_dim"] < row["even_bits_per_dim"]
-    assert rows["analytic", 10]["best_bits_per_dim"] < rows["fixed_large", 10]["best_bits_per_dim"]
-    assert main([*map(str, wanted)]) == 0
-    assert "1 pictures chose, 2 measure" in capsys.readouterr().out
-    assert "at least 2" in complaint(capsys, *wanted, "--num-images", 1)
-    assert "--variance" in complaint(capsys, *wanted, "--variance", "fixed_small")
-
-
-def test_evaluate_packs_pictures_and_unpacks_them(capsys, pictures):
-    wanted = ["evaluate", *NORMAL, "--metric", "coding", "--data", pictures, "--num-terms", 5]
-    values = answer(capsys, *wanted, "--num-images", 2)
-    assert (values["num_images"], values["num_exact"], values["num_inference_steps"]) == (2, 2, 5)
-    assert values["net_bpd"] == pytest.approx(values["bound_bpd"], rel=0.1)
-    assert values["first_num_bytes"] < values["num_bytes"]
-    assert values["png_bpd"] > 0
-    assert "analytic" in complaint(capsys, *wanted, "--variance", "analytic")
-
-
-def test_sample_measures_the_analytic_variance_first(capsys, tmp_path):
-    wanted = ["sample", *NORMAL, "--steps", 5, "--variance", "analytic", "--num-images", 1]
-    values = answer(capsys, *wanted, "--out", tmp_path / "out")
-    assert values["variance_type"] == "analytic"
-    assert read_recipe(tmp_path / "out" / "00000.png")["variance_type"] == "analytic"
 
 
 # the program
