@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from ddpm_app.models import compiled, load_model
+from ddpm_app.models import compiled, load_model, pieces
 from ddpm_app.models.model import network_denoiser
 from tests.doubles import tiny_network
 
@@ -18,9 +18,7 @@ def runtime(monkeypatch, tmp_path):
     """OpenVINO allowed and never found slower, which noise decides for networks this small."""
     monkeypatch.delenv("DDPM_APP_RUNTIME")
     monkeypatch.setenv("DDPM_APP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        compiled, "_seconds", lambda way, x_t, t: float(way.__class__ is not compiled.partial)
-    )
+    monkeypatch.setattr(compiled, "_seconds", lambda way, x_t, t: float(not isinstance(way, pieces.Pieces)))
     return tmp_path / "cache" / "openvino"
 
 
@@ -92,7 +90,7 @@ def test_torch_stays_where_the_result_differs_or_comes_later(monkeypatch):
     monkeypatch.setitem(compiled.TOLERANCE, "float32", 0.0)
     assert str(settled(tiny_network())) == "torch float32 on cpu (OpenVINO computes something else)"
     monkeypatch.setitem(compiled.TOLERANCE, "float32", 1e-4)
-    monkeypatch.setattr(compiled, "_seconds", lambda way, x_t, t: float(way.__class__ is compiled.partial))
+    monkeypatch.setattr(compiled, "_seconds", lambda way, x_t, t: float(isinstance(way, pieces.Pieces)))
     assert str(settled(tiny_network())) == "torch float32 on cpu (faster here than OpenVINO)"
 
 
@@ -113,8 +111,51 @@ def test_a_cached_network_is_used_again_and_never_for_other_weights(runtime):
     torch.testing.assert_close(denoiser(*batch(2)), plain(other, *batch(2)), rtol=0, atol=1e-5)
 
 
+def test_the_next_start_traces_and_compiles_nothing(monkeypatch):
+    settled(network := tiny_network())
+    monkeypatch.setattr(pieces.Compiler, "compile", None)
+    denoiser = settled(tiny_network())
+    assert str(denoiser) == OPENVINO
+    torch.testing.assert_close(denoiser(*batch(21)), plain(network, *batch(21)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["damaged", "another network"])
+def test_what_is_kept_but_does_not_serve_is_compiled_anew(runtime, what):
+    settled(network := tiny_network())
+    kept = {file: file.read_bytes() for file in runtime.iterdir()}
+    settled(tiny_network(seed=1))
+    others = {file.name.partition("-")[2]: file.read_bytes() for file in set(runtime.iterdir()) - set(kept)}
+    for file in kept:
+        file.write_bytes(b"damaged" if what == "damaged" else others[file.name.partition("-")[2]])
+    denoiser = settled(tiny_network())
+    assert str(denoiser) == OPENVINO
+    torch.testing.assert_close(denoiser(*batch(5)), plain(network, *batch(5)), rtol=0, atol=1e-5)
+    assert all(file.stat().st_size == len(blob) for file, blob in kept.items())
+
+
+def test_what_is_ready_serves_while_the_rest_is_compiled(monkeypatch):
+    asked, going_on, compile_one = threading.Event(), threading.Event(), pieces.Compiler.compile
+
+    def waits_for_ones(compiler, layout):
+        if layout.size == 1:
+            asked.set()
+            assert going_on.wait(60)
+        return compile_one(compiler, layout)
+
+    monkeypatch.setattr(pieces.Compiler, "compile", waits_for_ones)
+    denoiser, _ = network_denoiser(network := tiny_network(), CPU, "exact")
+    denoiser.start((3, 8, 8))
+    assert asked.wait(60)
+    with monkeypatch.context() as without_torch:
+        without_torch.setattr(denoiser, "_plain", None)
+        torch.testing.assert_close(denoiser(*batch(12)), plain(network, *batch(12)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(denoiser(*batch(5)), plain(network, *batch(5)), rtol=0, atol=1e-5)
+    going_on.set()
+    denoiser._thread.join()
+
+
 def test_the_cache_forgets_its_oldest(runtime, monkeypatch):
-    monkeypatch.setattr(compiled, "CACHE_BYTES", 1)
+    monkeypatch.setattr(pieces, "CACHE_BYTES", 1)
     settled(tiny_network())
     assert list(runtime.iterdir()) == []
 

@@ -1,0 +1,179 @@
+"""A network that OpenVINO has compiled for batches of fixed sizes, and that the next start finds on disk."""
+
+__all__ = ["Compiler", "Layout", "Pieces", "cache_folder", "fitting"]
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+FOUR = 4  # images in a piece, where an image is not large
+PIXELS_PER_PIECE = 2**14
+MOST_STREAMS = 4  # pieces side by side
+CACHE_BYTES = 2**30
+
+
+class Layout(NamedTuple):
+    """Pieces of `size` images, `streams` of them at once."""
+
+    size: int
+    streams: int
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The network compiled for batches of `size`, as many of them at once as there are inference requests."""
+
+    size: int
+    requests: list[Any]
+
+    @property
+    def images(self) -> int:
+        """How many images one round takes."""
+        return self.size * len(self.requests)
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The model output of `images` images. A request serves one caller at a time."""
+        outputs = []
+        for request, x, s in zip(self.requests, x_t.split(self.size), t.split(self.size), strict=True):
+            request.start_async([x.contiguous().numpy(), s.contiguous().numpy()], share_inputs=True)
+        for request in self.requests:
+            request.wait()
+            outputs.append(torch.from_numpy(request.get_output_tensor().data).clone())
+        return torch.cat(outputs)
+
+
+def fitting(plan: Sequence[Pieces], num_images: int) -> list[Pieces]:
+    """The rounds that take `num_images` images, the largest first; [] where the plan cannot take them all."""
+    rounds = []
+    for pieces in plan:
+        count, num_images = divmod(num_images, pieces.images)
+        rounds += count * [pieces]
+    return [] if num_images else rounds
+
+
+class Compiler:
+    """Makes the pieces of one network for images of one shape, or finds those that were kept."""
+
+    def __init__(self, network: nn.Module, image_shape: tuple[int, ...], number_format: str) -> None:
+        import openvino
+
+        self._network, self._image_shape = network, image_shape
+        self._core = openvino.Core()
+        self._settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[number_format],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # other processes compute here too
+        }
+        self._folder = cache_folder()
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """Fours and ones side by side, and a one on all cores; large images come one by one."""
+        streams = min(torch.get_num_threads(), MOST_STREAMS)
+        small = FOUR * self._image_shape[-2] * self._image_shape[-1] <= PIXELS_PER_PIECE
+        several = [Layout(FOUR, streams), Layout(1, streams)] if small else []
+        return list(dict.fromkeys([*several, Layout(1, 1)]))
+
+    def compile(self, layout: Layout) -> tuple[Pieces, bytes]:
+        """The pieces of that layout, and what to keep of them."""
+        fixed = self._model.clone()
+        fixed.reshape({fixed.input(0): [layout.size, *self._image_shape], fixed.input(1): [layout.size]})
+        compiled = self._core.compile_model(fixed, "CPU", self._settings | {"NUM_STREAMS": layout.streams})
+        return _pieces(compiled, layout), compiled.export_model().getvalue()
+
+    def keep(self, layout: Layout, blob: bytes) -> None:
+        """Writes the pieces to disk, where that can be done, and forgets the oldest of others."""
+        if not self._folder:
+            return
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            file.write(blob)
+        Path(file.name).replace(self._file(layout))
+        _forget_oldest(self._folder)
+
+    def kept(self, layout: Layout) -> Pieces | None:
+        """The pieces of that layout from disk; None where there are none that OpenVINO takes."""
+        if not self._folder:
+            return None
+        try:
+            blob, settings = self._file(layout).read_bytes(), self._settings | {"NUM_STREAMS": layout.streams}
+            return _pieces(self._core.import_model(blob, "CPU", settings), layout)
+        except (OSError, RuntimeError):  # RuntimeError: damaged, or another version's
+            return None
+
+    def _file(self, layout: Layout) -> Path:
+        assert self._folder
+        return self._folder / f"{self._key}-{layout.size}x{layout.streams}.blob"
+
+    @cached_property
+    def _key(self) -> str:
+        """What the network computes, on what and how, as a digest."""
+        import openvino
+
+        device = self._core.get_property("CPU", "FULL_DEVICE_NAME")
+        told = (openvino.__version__, device, self._settings, self._image_shape, str(self._network))
+        digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
+        for name, tensor in self._network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()
+
+    @cached_property
+    def _model(self) -> Any:
+        """The network as OpenVINO's; openvino.convert_model would do it too, but reports its use home."""
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        inputs = torch.zeros(2, *self._image_shape), torch.zeros(2, dtype=torch.int64)
+        with warnings.catch_warnings():  # tracing is deprecated, and warns of each comparison of shapes
+            warnings.simplefilter("ignore")
+            decoder = TorchScriptPythonDecoder(
+                _Output(self._network).eval(), example_input=inputs, trace_kwargs={"check_trace": False}
+            )
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        return frontend.convert(frontend.load(decoder))
+
+
+class _Output(nn.Module):
+    """The network with a tensor as its result, as tracing wants it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.network(x_t, t, return_dict=False)[0]
+
+
+def _pieces(compiled: Any, layout: Layout) -> Pieces:
+    return Pieces(layout.size, [compiled.create_infer_request() for _ in range(layout.streams)])
+
+
+def cache_folder(kind: str = "openvino") -> Path | None:
+    """Where compiled networks are kept, or another kind of thing; None where nothing can be written."""
+    try:
+        caches = Path(os.getenv("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = Path(os.getenv("DDPM_APP_CACHE") or caches / "ddpm_app") / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        return None
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Keeps the newest gigabyte."""
+    blobs = sorted(folder.glob("*.blob"), key=lambda blob: blob.stat().st_mtime, reverse=True)
+    sizes = accumulate(blob.stat().st_size for blob in blobs)
+    for blob, size in zip(blobs, sizes, strict=True):
+        if size > CACHE_BYTES:
+            blob.unlink(missing_ok=True)
