@@ -20,7 +20,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-LANES = 16
+LANES = 64
 WORD = 16
 LOWEST = 2**47  # of a head, which stays below 2^63
 PRECISION = 30  # bits of a probability; none is smaller than 2^-30
@@ -48,15 +48,22 @@ class Grid:
         below = (below * (2**PRECISION - self.count) >> PRECISION) + places
         return below.where(places < self.count, 2**PRECISION).where(places > 0, 0)
 
-    def holding(self, slot: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """The place whose part of 0 .. 2^PRECISION - 1 holds the slot."""
+    def holding(self, slot: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The places (N,) whose parts of 0 .. 2^PRECISION - 1 hold the slots, where these begin and end."""
         scale, guess = 2**PRECISION - self.count, torch.zeros_like(slot)
         for _ in range(2):  # the part that grows by 1 from bin to bin needs the place itself
             z = torch.special.ndtri(((slot - guess) / scale).clamp(2.0**-60, 1))
             guess = ((mean + std * z - self.low) / self.spacing).clamp(0, self.count - 1).long()
-        low, high = (guess - 1).clamp(min=0), (guess + 2).clamp(max=self.count)  # it lies in low..high - 1
-        low = low.where(self.cumulative(low, mean, std) <= slot, 0)
-        high = high.where(self.cumulative(high, mean, std) > slot, self.count)
+        places = (guess + NEAR).clamp(0, self.count)  # (4, N)
+        edges = self.cumulative(places, mean, std)
+        at = (edges <= slot).sum(0, keepdim=True) - 1
+        if ((at < 0) | (at > 2)).any():  # a guess that was not near
+            places, at = self._searched(slot, mean, std) + NEAR, torch.ones_like(at)
+            edges = self.cumulative(places, mean, std)
+        return places.gather(0, at)[0], edges.gather(0, at)[0], edges.gather(0, at + 1)[0]
+
+    def _searched(self, slot: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        low, high = torch.zeros_like(slot), torch.full_like(slot, self.count)
         while (high - low).max() > 1:
             middle = (low + high) >> 1
             above = self.cumulative(middle, mean, std) > slot
@@ -64,6 +71,7 @@ class Grid:
         return low
 
 
+NEAR = torch.tensor([[-1], [0], [1], [2]])  # a guess, in bins
 LEVELS = Grid(-1 - 1 / 255, 2 / 255, 256)  # of a pixel, as the decoder of eq. 13 in Ho et al. (2020) has them
 
 
@@ -136,10 +144,8 @@ class Message:
     def _pop(self, grid: Grid, mean: Tensor, std: Tensor, factor: int) -> Tensor:
         heads = self._heads[: len(mean)]
         slot = (heads & (2**PRECISION - 1)) * factor & (2**PRECISION - 1)
-        places = grid.holding(slot, mean, std)
-        start = grid.cumulative(places, mean, std)
-        size = grid.cumulative(places + 1, mean, std) - start
-        heads = size * (heads >> PRECISION) + slot - start
+        places, start, end = grid.holding(slot, mean, std)
+        heads = (end - start) * (heads >> PRECISION) + slot - start
         for bound in (LOWEST >> WORD, LOWEST):  # what lacks two words had them pushed last
             lacks = heads < bound
             words = torch.tensor(self._take(int(lacks.sum())), dtype=torch.int64)

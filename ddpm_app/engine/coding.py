@@ -3,7 +3,7 @@
 __all__ = ["CodingReport", "CodingRequest", "Packed", "code"]
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -73,11 +73,15 @@ class Packed:
 
 @dataclass(frozen=True)
 class CodingReport:
-    """What is packed after `step` of `num_steps` uses of the network, and how many came back exact."""
+    """What is packed after `step` of `num_steps` uses of the network, and how many came back exact.
+
+    `message` is the whole of it once the last of `packed` lies on top.
+    """
 
     step: int
     num_steps: int
     packed: tuple[Packed, ...]
+    message: bytes
     borrowed_bits: int
     num_exact: int = 0
 
@@ -89,6 +93,7 @@ def code(request: CodingRequest, model: Model) -> Iterator[CodingReport]:
         fitting(picture, model)
     message, length = Message(source), len(chain)
     packed: list[Packed] = []
+    written = b""
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
@@ -101,15 +106,18 @@ def code(request: CodingRequest, model: Model) -> Iterator[CodingReport]:
             bound += bits
             if step < length:
                 done += 1
-                yield CodingReport(done, num_steps, tuple(packed), message.borrowed_bits)
-        packed.append(Packed(message.num_bits - before, bound, len(message.written())))
+                yield CodingReport(done, num_steps, tuple(packed), written, message.borrowed_bits)
+        written = message.written()
+        packed.append(Packed(message.num_bits - before, bound, len(written)))
     borrowed, exact = message.borrowed_bits, 0
-    message = Message.read(message.written(), source)
+    message = Message.read(written, source)
     for picture in reversed(request.pictures):
         steps = unpack(chain, denoiser, model.image_shape, message)
-        unpacked = yield from _told(steps, CodingReport(done, num_steps, tuple(packed), borrowed, exact))
+        unpacked = yield from _told(
+            steps, CodingReport(done, num_steps, tuple(packed), written, borrowed, exact)
+        )
         done, exact = done + length, exact + torch.equal(unpacked, picture)
-    yield CodingReport(num_steps, num_steps, tuple(packed), borrowed, exact)
+    yield CodingReport(num_steps, num_steps, tuple(packed), written, borrowed, exact)
 
 
 def _told(steps: Generator[int, None, Tensor], before: CodingReport) -> Generator[CodingReport, None, Tensor]:
@@ -119,9 +127,7 @@ def _told(steps: Generator[int, None, Tensor], before: CodingReport) -> Generato
             step = next(steps)
         except StopIteration as stop:
             return stop.value
-        yield CodingReport(
-            before.step + step, before.num_steps, before.packed, before.borrowed_bits, before.num_exact
-        )
+        yield replace(before, step=before.step + step)
 
 
 def _chain(request: CodingRequest, model: Model) -> GaussianDiffusion:

@@ -1,6 +1,6 @@
 """Numbers about a model."""
 
-from ddpm_app.evaluation.coding import CodingSummary, bits_back
+from ddpm_app.evaluation.coding import CodingSummary, bits_back, png_bits
 from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
 from ddpm_app.evaluation.rate_distortion import RateDistortionReport, rate_distortion
 from ddpm_app.evaluation.reconstruction import ReconstructionReport, reconstruction
@@ -18,6 +18,7 @@ __all__ = [
     "compare_with_diffusers",
     "few_steps",
     "negative_log_likelihood",
+    "png_bits",
     "rate_distortion",
     "reconstruction",
 ]

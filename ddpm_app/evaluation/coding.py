@@ -1,6 +1,6 @@
 """What pictures take as real bits, packed by bits-back coding, beside the bound and PNG."""
 
-__all__ = ["CodingSummary", "bits_back"]
+__all__ = ["CodingSummary", "bits_back", "png_bits"]
 
 import io
 import statistics
@@ -69,14 +69,15 @@ def _summary(report: CodingReport, request: CodingRequest, dimensions: int) -> C
         num_exact=report.num_exact,
         net_bpd=statistics.fmean(each.net_bits for each in packed) / dimensions,
         bound_bpd=statistics.fmean(each.bound_bits for each in packed) / dimensions,
-        png_bpd=statistics.fmean(map(_png_bits, request.pictures[: len(packed)])) / dimensions,
+        png_bpd=statistics.fmean(map(png_bits, request.pictures[: len(packed)])) / dimensions,
         borrowed_bits=report.borrowed_bits,
         first_num_bytes=packed[0].num_bytes,
         num_bytes=packed[-1].num_bytes,
     )
 
 
-def _png_bits(picture: Tensor) -> int:
+def png_bits(picture: Tensor) -> int:
+    """The size of an optimised PNG file of the picture, uint8 (C, H, W), in bits."""
     written = io.BytesIO()
     to_picture(picture).save(written, "PNG", optimize=True)
     return 8 * len(written.getvalue())

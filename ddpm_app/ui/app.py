@@ -3,6 +3,7 @@
 __all__ = ["build_app", "launch_options"]
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -94,7 +95,7 @@ def build_app(
             with gr.Tab("Likelihood", id="likelihood"):
                 measured = likelihood.build(shared)
             with gr.Tab("Compression", id="compression"):
-                compressed = compression.build(shared)
+                compressed, codes = compression.build(shared)
             with gr.Tab("Score", id="score") as tab:
                 score.build(shared, tab)
             with gr.Tab("DDIM", id="ddim"):
@@ -122,12 +123,13 @@ def build_app(
         for shown in (samples, films, continuations, between, grown, compared, *deterministic, respaced):
             with shown.send_row:
                 sent = send_buttons(shown, tabs, targets)
-            sent["Reconstruct"].success(
-                lambda: gr.Tabs(selected="reconstruct"),
-                outputs=experiments,
-                queue=False,
-                api_visibility="private",
-            )
+            for label, inner, tab in (
+                ("Reconstruct", experiments, "reconstruct"),
+                ("Compression", codes, "compression"),
+            ):
+                sent[label].success(
+                    partial(gr.Tabs, selected=tab), outputs=inner, queue=False, api_visibility="private"
+                )
         follow_model(shared)
         described = [facts, *shared.timestep_sliders]
         opened = replay.wire(shared, demo)

@@ -24,7 +24,7 @@ from gradio.components import Component
 
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.diffusion import Spacing
-from ddpm_app.engine import EVERY_SAMPLER, CompressionRequest, Engine, SampleRequest
+from ddpm_app.engine import EVERY_SAMPLER, CodingRequest, CompressionRequest, Engine, SampleRequest
 from ddpm_app.ui.forms import Form
 from ddpm_app.ui.sessions import Sessions
 
@@ -45,7 +45,7 @@ VARIANCES = [
 SAMPLING_VARIANCES = [*VARIANCES, ("analytic: measured first", ANALYTIC)]
 SEEDS_ALIKE = "seeds 2³² apart are alike"  # to torch's CPU generator, which reads the low 32 bits
 GUIDE = Path(__file__).with_name("guide")
-Request = TypeVar("Request", bound=SampleRequest | CompressionRequest)
+Request = TypeVar("Request", bound=SampleRequest | CompressionRequest | CodingRequest)
 
 
 @dataclass(frozen=True)

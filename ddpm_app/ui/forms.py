@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, get_origin
 
 import gradio as gr
 import torch
@@ -169,7 +169,11 @@ class Form:
             if name in taken:
                 check(taken[name])
         known = {each.name: each for each in fields(self.kind)}
-        blanks = {name: BLANK for name, each in known.items() if not each.metadata.get("recipe", True)}
+        blanks = {
+            name: (BLANK,) if get_origin(each.type) is tuple else BLANK
+            for name, each in known.items()
+            if not each.metadata.get("recipe", True)
+        }
         self.kind(**blanks | {name: value for name, value in taken.items() if name in known.keys() - blanks})
 
 

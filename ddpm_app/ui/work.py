@@ -120,6 +120,11 @@ def sent(num_terms: int, loaded: Model, picture: str | None = None, **_: object)
     return max(num_terms, least_terms(len(loaded.diffusion))) + own(picture)
 
 
+def packed(num_images: int, num_inference_steps: int, picture: str | None = None, **_: object) -> int:
+    """Coding: packed and unpacked again."""
+    return 2 * num_images * num_inference_steps + own(picture, *[None] * (num_images - 1))
+
+
 def drawn(name: str, reverse_steps: int, loaded: Model, **_: object) -> int:
     """A figure of the paper, where 0 steps are all; its pictures may have been drawn before."""
     length = len(loaded.diffusion)
@@ -143,6 +148,7 @@ WORK: dict[str, Callable[..., int]] = {
     "forward": noised,
     "likelihood": measured,
     "compression": sent,
+    "coding": packed,
     "consistency": compared,
     "reconstruct": encoded,
     "latent_grid": squared,

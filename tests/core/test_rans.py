@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddpm_app.core.rans import LEVELS, Grid, Message
+from ddpm_app.core.rans import LANES, LEVELS, PRECISION, Grid, Message
 
 GRID = Grid(-6, 2.0**-5, 384)
 
@@ -16,7 +16,7 @@ def normals(count: int, seed: int = 0, narrow: float = 0.02) -> tuple[torch.Tens
     return mean, narrow + torch.rand(count, generator=seeded(seed + 1), dtype=torch.float64) ** 4
 
 
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 500])
+@pytest.mark.parametrize("count", [1, LANES - 1, LANES, LANES + 1, 500])
 @pytest.mark.parametrize("grid", [GRID, LEVELS], ids=["latents", "levels"])
 def test_what_is_pushed_is_popped_and_the_message_is_as_before(grid, count):
     message, (mean, std) = Message(seeded(3)), normals(count)
@@ -74,6 +74,21 @@ def test_no_place_of_the_grid_is_impossible_and_the_masses_add_up():
         assert below.diff().min() >= 1
 
 
+@pytest.mark.parametrize("narrow", [1e-4, 0.02, 5.0])
+@pytest.mark.parametrize("grid", [GRID, LEVELS], ids=["latents", "levels"])
+def test_the_place_of_a_slot_is_the_one_whose_part_holds_it(grid, narrow):
+    mean, std = normals(3000, narrow=narrow)
+    slot = torch.randint(2**PRECISION, (3000,), generator=seeded(4))
+    slot[:2], slot[2:4] = 0, 2**PRECISION - 1
+    mean[4:8] = torch.tensor([-50.0, -7.0, 7.0, 50.0])  # beyond the grid
+    places, start, end = grid.holding(slot, mean, std)
+    assert ((start <= slot) & (slot < end)).all()
+    assert torch.equal(start, grid.cumulative(places, mean, std))
+    assert torch.equal(end, grid.cumulative(places + 1, mean, std))
+    assert places.min() >= 0
+    assert places.max() < grid.count
+
+
 def test_a_file_holds_the_whole_message():
     message, (mean, std) = Message(seeded(3)), normals(300)
     places = message.pop(GRID, mean, std)
@@ -89,7 +104,7 @@ def test_borrowed_bits_are_counted_and_lie_at_the_bottom_in_the_end():
     empty = message.written()
     places = message.pop(GRID, mean, std)
     assert message.borrowed > 0
-    assert message.borrowed_bits == 64 * 16 + 16 * message.borrowed
+    assert message.borrowed_bits == 64 * LANES + 16 * message.borrowed
     message.push(GRID, places, mean, std)
     assert message.written()[: len(empty)] == empty
     assert len(message.written()) == len(empty) + 2 * message.borrowed

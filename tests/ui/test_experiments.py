@@ -13,6 +13,7 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.pictures import read_recipe
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.grids import StepGrid, step_counts
+from ddpm_app.ui.tabs.coding import GROUND, bits_drawn
 from ddpm_app.ui.tabs.variances import ratios
 from tests.doubles import refusal
 from tests.ui.conftest import MODEL
@@ -63,6 +64,30 @@ def test_pictures_are_encoded_and_given_back(client: Client, tmp_path: Path):
     assert read_recipe(path(shown))["steps"] == [7, 10]
     own = client.predict(model="tiny-8", steps=[2], api_name="/reconstruct")
     assert "4 reconstructions in" in status(own[0])
+
+
+def test_pictures_are_written_as_bits_and_come_back(client: Client, engine: Engine, tmp_path: Path):
+    file = tmp_path / "picture.png"
+    noise = Image.effect_noise((8, 8), 60).convert("RGB")
+    noise.save(file, optimize=True)
+    asked = {"model": "tiny-8", "num_images": 2, "num_inference_steps": 3, "picture": handle_file(file)}
+    line, given, message, rows = client.predict(**asked, seed=4, api_name="/coding")
+    assert "2 of 2 pictures came back bit for bit" in status(line)
+    assert np.array_equal(np.asarray(opened(given).convert("RGB"))[:8, :8], np.asarray(noise))
+    found = table(rows)
+    assert found["pictures"] == ("1", "2")
+    assert int(found["PNG files, bytes"][0]) == file.stat().st_size
+    sent = np.asarray(opened(message).convert("L")).flatten()
+    bits = sent[sent != GROUND]
+    assert len(bits) == 8 * int(found["message, bytes"][1].replace(",", ""))
+    assert set(bits) == {0, 255}
+    assert read_recipe(path(message))["run"]["num_images"] == 2
+
+
+def test_a_message_is_drawn_bit_by_bit():
+    drawn = np.asarray(bits_drawn(bytes([0b10000000, 0b11111111, 0b00000001])))
+    assert drawn.shape == (5, 5)
+    assert drawn.flatten().tolist() == [255, *7 * [0], *8 * [255], *7 * [0], 255, GROUND]
 
 
 def test_the_corners_of_the_grid_are_the_four_seeds(client: Client, engine: Engine):

@@ -46,6 +46,7 @@ TOO_MUCH = {  # for each endpoint; the rest costs too little ever to be refused
     "respacing": {"steps": [500, 1000], "num_images": 8},
     "bounds": {"steps": [500, 1000, 999, 998]},
     "compression": {"num_terms": 10_000},
+    "coding": {"num_images": 16, "num_inference_steps": 1000},
 }
 
 
@@ -120,6 +121,7 @@ SMALL = {
     "respacing": {"steps": [2, 5], "num_images": 2},
     "bounds": {"steps": [3, 6]},
     "compression": {"num_terms": 200, "picture": None},
+    "coding": {"num_images": 3, "num_inference_steps": 4, "picture": None},
     "forward": {"picture": None},
     "schedules": {"picture": None},
 }

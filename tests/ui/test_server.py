@@ -39,6 +39,7 @@ EXPERIMENTS = (  # tested in test_experiments.py, test_branches.py, test_compare
     "/respacing",
     "/bounds",
     "/schedules",
+    "/coding",
     "/compare",
 )
 TINY = {"model": "tiny-8", "num_inference_steps": 3}
@@ -235,6 +236,7 @@ NUMBERS = {
     "/forward": ("diffusion_steps", "seed"),
     "/likelihood": ("num_terms", "num_draws", "seed"),
     "/compression": ("num_terms", "seed"),
+    "/coding": ("num_images", "num_inference_steps", "seed"),
 }
 
 
