@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import CodingReport, CodingRequest
+from ddpm_app.engine.requests import whole
 from ddpm_app.evaluation import png_bits
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.buttons import run_buttons
@@ -32,6 +33,7 @@ written back by $p_\theta$. What stays is the bound; the first picture has to bo
 $$\text{bits} = \textstyle\sum_t \log_2 q(x_t | x_{t-1}) - \log_2 p_\theta(x_{t-1} | x_t)
 - \log_2 p(x_T)$$"""
 HEADERS = ["pictures", "net, bits/dim", "bound", "PNG", "message, bytes", "PNG files, bytes"]
+MOST = 16  # pictures
 GROUND = 128  # of the last line of a message's picture, beyond its bits
 
 
@@ -49,13 +51,13 @@ def build(shared: Shared) -> None:
         picture: str | None = None,
     ) -> Iterator[Update]:
         """Packs the pictures one on the other and unpacks them; a line for each says what it took."""
+        others: list[str | None] = [None] * (whole("num_images", num_images, 1, MOST) - 1)
         with shared.sessions.run(request, "coding") as run:
             yield from loading(shared, status, run, model)
             run.clock.start()
-            files = [picture, *[None] * (num_images - 1)]
-            pictures = own_or_given(shared, model, files, seed, run.token)
-            laid = picture_file(sheet(torch.stack(pictures)), "pictures")
-            yield {given: laid}
+            pictures = own_or_given(shared, model, [picture, *others], seed, run.token)
+            laid = sheet(torch.stack(pictures))
+            yield {given: picture_file(laid, "pictures")}
             wanted = requested(CodingRequest, locals(), pictures=tuple(pictures))
             written = 0
             for report in shared.engine.measure(wanted, run.token):
@@ -68,7 +70,7 @@ def build(shared: Shared) -> None:
         recipe = {"procedure": "coding"} | told.recipe
         yield {
             status: run.clock.finished(*summary(report, pictures)),
-            given: laid,
+            given: picture_file(laid, "pictures", recipe),
             **drawn(report, pictures, recipe),
             code: measured(told),
         }
@@ -87,7 +89,7 @@ def build(shared: Shared) -> None:
                 "First picture (empty: the model's own)", next(iter(examples(shared)), None)
             )
             offer_examples(shared, picture)
-            num_images = gr.Slider(1, 16, value=4, step=1, label="Pictures, the others the model's own")
+            num_images = gr.Slider(1, MOST, value=4, step=1, label="Pictures, the others the model's own")
             steps = gr.Slider(2, 1000, value=25, step=1, label="Steps for each picture")
             variance = gr.Dropdown(VARIANCES, value="fixed_small", label="Reverse variance")
             seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)
