@@ -3,6 +3,7 @@
 __all__ = ["Compiler", "Layout", "Pieces", "cache_folder", "fitting"]
 
 import hashlib
+import io
 import os
 import tempfile
 import warnings
@@ -89,16 +90,20 @@ class Compiler:
         fixed = self._model.clone()
         fixed.reshape({fixed.input(0): [layout.size, *self._image_shape], fixed.input(1): [layout.size]})
         compiled = self._core.compile_model(fixed, "CPU", self._settings | {"NUM_STREAMS": layout.streams})
-        return _pieces(compiled, layout), compiled.export_model().getvalue()
+        compiled.export_model(blob := io.BytesIO())
+        return _pieces(compiled, layout), blob.getvalue()
 
     def keep(self, layout: Layout, blob: bytes) -> None:
         """Writes the pieces to disk, where that can be done, and forgets the oldest of others."""
         if not self._folder:
             return
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            file.write(blob)
-        Path(file.name).replace(self._file(layout))
-        _forget_oldest(self._folder)
+        unfinished = self._file(layout).with_suffix(f".{os.getpid()}.blob")
+        try:
+            unfinished.write_bytes(blob)
+            unfinished.replace(self._file(layout))
+            _forget_oldest(self._folder)
+        except OSError:  # a full disk: the next start compiles again
+            unfinished.unlink(missing_ok=True)
 
     def kept(self, layout: Layout) -> Pieces | None:
         """The pieces of that layout from disk; None where there are none that OpenVINO takes."""

@@ -167,6 +167,16 @@ def test_without_a_place_to_write_the_network_is_compiled_all_the_same(monkeypat
     assert str(settled(tiny_network())) == OPENVINO
 
 
+def test_on_a_full_disk_nothing_is_kept_and_the_network_is_compiled_all_the_same(runtime, monkeypatch):
+    def full(file, blob):
+        file.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pieces.Path, "write_bytes", full)
+    assert str(settled(tiny_network())) == OPENVINO
+    assert list(runtime.iterdir()) == []
+
+
 def test_many_callers_at_once_get_their_own_images_even_of_another_size():
     denoiser = settled(network := tiny_network())
     batches = [batch(num_images) for num_images in range(1, 9)] + [batch(2, size=16)]
