@@ -37,7 +37,7 @@ OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, b
     "compare": {"model": DIGITS, "num_images": 4},
     "likelihood": {},
     "compression": {},
-    "coding": {"model": DIGITS},
+    "coding": {"model": DIGITS, "picture": DIGIT},
     "consistency": {"num_images": 1},
     "reconstruct": {"model": DIGITS, "steps": [10, 50]},
     "latent_grid": {"model": DIGITS},
