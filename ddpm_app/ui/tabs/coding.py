@@ -30,8 +30,8 @@ from ddpm_app.ui.sessions import bar, spoken
 ABOUT = r"""No ideal lengths here: the bits are written. Each $x_t$ is read *out of* the message by $q$ and
 written back by $p_\theta$. What stays is the bound; the first picture has to borrow its random bits.
 
-$$\text{bits} = \textstyle\sum_t \log_2 q(x_t | x_{t-1}) - \log_2 p_\theta(x_{t-1} | x_t)
-- \log_2 p(x_T)$$"""
+$$\begin{gathered} \text{bits} = \textstyle\sum_t \log_2 q(x_t | x_{t-1}) \\
+{} - \textstyle\sum_t \log_2 p_\theta(x_{t-1} | x_t) - \log_2 p(x_T) \end{gathered}$$"""
 HEADERS = ["pictures", "net, bits/dim", "bound", "PNG", "message, bytes", "PNG files, bytes"]
 MOST = 16  # pictures
 GROUND = 128  # of the last line of a message's picture, beyond its bits
