@@ -90,10 +90,11 @@ class CompiledDenoiser:
                 compiler = Compiler(self._network, self._image_shape, self._format)
                 for layout in compiler.layouts:
                     self._plan = [*self._plan, self._proven(compiler, layout)]
+        except _Unfit as unfit:
+            self._obstacle, self._plan = str(unfit), []
         except Exception as error:  # whatever the runtime says, its cause last, torch goes on
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            self._obstacle = reason if isinstance(error, _Unfit) else f"OpenVINO refused: {reason[:100]}"
-            self._plan = []
+            self._obstacle, self._plan = f"OpenVINO refused: {reason[:100]}", []
 
     def _proven(self, compiler: Compiler, layout: Layout) -> Pieces:
         """Pieces that compute what torch computes; the first ones, unless kept from another start, sooner."""

@@ -44,13 +44,11 @@ class Pieces:
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The model output of `images` images. A request serves one caller at a time."""
-        outputs = []
         for request, x, s in zip(self.requests, x_t.split(self.size), t.split(self.size), strict=True):
             request.start_async([x.contiguous().numpy(), s.contiguous().numpy()], share_inputs=True)
         for request in self.requests:
             request.wait()
-            outputs.append(torch.from_numpy(request.get_output_tensor().data).clone())
-        return torch.cat(outputs)
+        return torch.cat([torch.from_numpy(each.get_output_tensor().data) for each in self.requests])
 
 
 def fitting(plan: Sequence[Pieces], num_images: int) -> list[Pieces]:
