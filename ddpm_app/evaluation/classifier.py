@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ddpm_app.core.images import from_uint8
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation.quality import Features
-from ddpm_app.models.pieces import cache_folder
+from ddpm_app.models.cache import cache_folder
 from ddpm_app.training.labels import Labelled
 
 WIDTHS = (16, 32, 64)

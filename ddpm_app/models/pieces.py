@@ -1,11 +1,10 @@
 """A network that OpenVINO has compiled for batches of fixed sizes, and that the next start finds on disk."""
 
-__all__ = ["Compiler", "Layout", "Pieces", "cache_folder", "fitting"]
+__all__ = ["Compiler", "Layout", "Pieces", "fitting"]
 
 import hashlib
 import io
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from ddpm_app.models.cache import cache_folder
 
 FOUR = 4  # images in a piece, where an image is not large
 PIXELS_PER_PIECE = 2**14
@@ -159,18 +160,6 @@ class _Output(nn.Module):
 
 def _pieces(compiled: Any, layout: Layout) -> Pieces:
     return Pieces(layout.size, [compiled.create_infer_request() for _ in range(layout.streams)])
-
-
-def cache_folder(kind: str = "openvino") -> Path | None:
-    """Where compiled networks are kept, or another kind of thing; None where nothing can be written."""
-    try:
-        caches = Path(os.getenv("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = Path(os.getenv("DDPM_APP_CACHE") or caches / "ddpm_app") / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home
-        return None
 
 
 def _forget_oldest(folder: Path) -> None:
