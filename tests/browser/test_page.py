@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from ddpm_app.engine import Engine, ForwardRequest
 from ddpm_app.ui import build_app, launch_options
 from tests.ui.conftest import MODEL, engine, url  # noqa: F401 - the same real server
-from tests.ui.test_server import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

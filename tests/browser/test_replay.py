@@ -12,7 +12,7 @@ from ddpm_app.pictures import read_recipe
 from tests.browser.test_accessible import barriers
 from tests.browser.test_page import PATIENCE, browser, fill, open_tab, press, status  # noqa: F401
 from tests.ui.conftest import engine, url  # noqa: F401 - the same real server
-from tests.ui.test_server import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 

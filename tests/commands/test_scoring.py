@@ -15,9 +15,10 @@ from ddpm_app.evaluation.classifier import save_classifier, trained_on
 from ddpm_app.pictures import read_recipe
 from ddpm_app.training.labels import Labelled
 from tests.commands.running import answer, complaint
-from tests.training.runs import PROCESSES, picture, save_pictures, wait_until
+from tests.training.runs import PROCESSES, picture, save_pictures
 from tests.training.runs import run as run_command
 from tests.training.test_processes import free_port
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 

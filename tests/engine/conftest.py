@@ -1,4 +1,4 @@
-import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -6,14 +6,7 @@ import pytest
 from ddpm_app.engine import Engine
 from ddpm_app.engine.batching import PIXELS_PER_PASS
 from ddpm_app.models import load_model
-
-
-def wait_until(condition):
-    """Returns once condition() holds; fails after a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
+from tests.engine.visitors import Visitors
 
 
 @pytest.fixture
@@ -45,3 +38,9 @@ def watch(monkeypatch):
 def images_per_pass(monkeypatch):
     """images_per_pass(5): no pass takes more images of 2 x 2 pixels."""
     return lambda bound: monkeypatch.setitem(PIXELS_PER_PASS, "cpu", 4 * bound)
+
+
+@pytest.fixture
+def visitors():
+    with ThreadPoolExecutor(16) as pool:
+        yield Visitors(pool)

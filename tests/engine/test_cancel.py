@@ -13,7 +13,7 @@ from ddpm_app.engine import (
     SampleRequest,
     StochasticRequest,
 )
-from tests.engine.conftest import wait_until
+from tests.waiting import wait_until
 
 TINY = {"model": "tiny-8", "num_inference_steps": 20, "num_images": 1}
 SHORT = SampleRequest(model="tiny-8", num_inference_steps=3, num_images=1)

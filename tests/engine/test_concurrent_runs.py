@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddpm_app.engine import LikelihoodRequest, SampleRequest, StochasticRequest
-from tests.engine.conftest import wait_until
+from tests.waiting import wait_until
 
 RUNS = [
     SampleRequest(model="tiny-8", num_inference_steps=12, sampler=sampler, num_images=size, seed=size)

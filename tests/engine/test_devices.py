@@ -10,7 +10,7 @@ import torch
 from ddpm_app.engine import Cancelled, CancelToken, Engine, LikelihoodRequest, SampleRequest
 from ddpm_app.models import load_model, resolve_devices
 from tests.doubles import refusal
-from tests.engine.conftest import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture

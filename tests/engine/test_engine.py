@@ -1,9 +1,5 @@
-import os
-import shutil
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,10 +7,9 @@ import torch
 from ddpm_app.core.images import to_uint8
 from ddpm_app.core.langevin import correct
 from ddpm_app.core.samplers import ddpm, reverse
-from ddpm_app.engine import EVERY_SAMPLER, Engine, ForwardRequest, LikelihoodRequest, SampleRequest
+from ddpm_app.engine import EVERY_SAMPLER, SampleRequest
 from ddpm_app.engine import run as run_on_the_default_engine
-from ddpm_app.models import load_model
-from tests.doubles import edit, refusal
+from tests.doubles import refusal
 
 TINY = {"model": "tiny-8", "num_inference_steps": 5}
 every_sampler = pytest.mark.parametrize("sampler", EVERY_SAMPLER)
@@ -181,174 +176,6 @@ def test_an_unknown_model_is_refused_in_one_sentence(engine, model):
     assert engine.active_runs == 0
 
 
-# loaded models
-
-
-@pytest.fixture
-def four_models(tiny_pipeline, tmp_path):
-    for name in "abcd":
-        shutil.copytree(tiny_pipeline, tmp_path / name)
-    return Engine("cpu", tmp_path)
-
-
-def test_a_loaded_model_stays(engine):
-    assert engine.model("tiny-8") is engine.model("tiny-8")
-    assert engine.model("tiny-8", "fast") is not engine.model("tiny-8")
-
-
-def test_models_stay_within_a_bound_in_bytes_and_the_one_used_longest_ago_leaves(four_models):
-    a, b, c = (four_models.model(name) for name in "abc")
-    four_models.workers[0].shelf.room = 4 * (a.num_parameters + b.num_parameters + c.num_parameters)
-    assert four_models.model("a") is a
-    four_models.model("d")
-    assert four_models.model("a") is a
-    assert four_models.model("c") is c
-    assert four_models.model("b") is not b
-
-
-def test_a_model_that_was_trained_further_is_loaded_anew(four_models, tmp_path):
-    a, b = four_models.model("a"), four_models.model("b")
-    (weights,) = tmp_path.glob("**/a/unet/*.safetensors")
-    os.utime(weights, ns=(1, 10**18))
-    assert four_models.model("a") is not a
-    assert four_models.model("a") is four_models.model("a")
-    assert four_models.model("b") is b
-
-
-def test_a_deleted_model_runs_while_it_is_loaded_and_is_missed_afterwards(four_models, tmp_path):
-    expected = last_frame(four_models, model="a", num_inference_steps=2, num_images=1).images
-    shutil.rmtree(tmp_path / "a")
-    assert "a" not in four_models.available_models()
-    again = last_frame(four_models, model="a", num_inference_steps=2, num_images=1).images
-    assert torch.equal(again, expected)
-    four_models.workers[0].shelf.room = 0
-    four_models.model("b")
-    assert "there is no model 'a'" in refusal(lambda: last_frame(four_models, model="a"))
-
-
-def test_a_model_that_failed_to_load_can_be_mended_and_loaded(tiny_copy):
-    engine = Engine("cpu", tiny_copy.parent)
-    edit(tiny_copy / "scheduler" / "scheduler_config.json", beta_schedule="steep")
-    assert "beta_schedule" in refusal(lambda: engine.model("tiny-8"))
-    edit(tiny_copy / "scheduler" / "scheduler_config.json", beta_schedule="linear")
-    assert engine.model("tiny-8").image_shape == (3, 8, 8)
-
-
-def test_a_loaded_model_does_not_wait_for_another_to_load(engine, monkeypatch):
-    loading, loaded = threading.Event(), threading.Event()
-
-    def slowly(name, *args, **kwargs):
-        if name == "exact-shapes":
-            loading.set()
-            assert loaded.wait(60)
-        return load_model(name, *args, **kwargs)
-
-    monkeypatch.setattr("ddpm_app.engine.engine.load_model", slowly)
-    engine.model("tiny-8")
-    with ThreadPoolExecutor(2) as pool:
-        slow = pool.submit(engine.model, "exact-shapes")
-        try:
-            assert loading.wait(60)
-            assert pool.submit(engine.model, "tiny-8").result(timeout=60).name == "tiny-8"
-        finally:
-            loaded.set()
-        assert slow.result().name == "exact-shapes"
-
-
-def test_who_asks_at_the_same_time_shares_one_load(engine, monkeypatch):
-    loads = []
-
-    def counted(name, *args, **kwargs):
-        loads.append(name)
-        return load_model(name, *args, **kwargs)
-
-    monkeypatch.setattr("ddpm_app.engine.engine.load_model", counted)
-    with ThreadPoolExecutor(4) as pool:
-        models = list(pool.map(engine.model, ["tiny-8"] * 4))
-    assert loads == ["tiny-8"]
-    assert all(a is b for a, b in pairwise(models))
-
-
 def test_the_default_engine_runs_an_exact_model():
     frames = list(run_on_the_default_engine(SampleRequest(model="exact-normal", num_inference_steps=2)))
     assert len(frames) == 2
-
-
-# likelihood
-
-
-def picture(seed=0, shape=(1, 16, 16)):
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return ((0.1 + 0.25 * noise + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def test_likelihood_reports_grow_until_every_term_asked_for_is_measured(engine):
-    reports = list(
-        engine.likelihood(LikelihoodRequest(model="exact-normal", picture=picture(), num_terms=20))
-    )
-    assert len(reports) > 5
-    for before, after in pairwise(reports):
-        assert after.timesteps[: before.step] == before.timesteps
-        assert after.terms[: before.step] == before.terms
-    last = reports[-1]
-    assert last.step == last.num_steps == len(last.terms) == len(set(last.timesteps))
-    assert last.decoder_bpd == last.terms[0]
-    assert last.bits_per_dim == last.prior_bpd + last.vb_bpd + last.decoder_bpd
-    assert engine.active_runs == 0
-
-
-def test_measuring_all_terms_is_exact_and_a_few_terms_agree_within_their_error(engine):
-    def measured(num_terms):
-        request = LikelihoodRequest(
-            model="exact-normal", picture=picture(), num_terms=num_terms, variance_type="fixed_large"
-        )
-        *earlier, last = engine.likelihood(request)
-        assert len(earlier) > 3
-        return last
-
-    whole, part = measured(1000), measured(50)
-    assert whole.standard_error == 0
-    assert sorted(whole.timesteps) == list(range(1000))
-    assert whole.vb_bpd == pytest.approx(sum(whole.terms[1:]))
-    assert part.vb_bpd == pytest.approx(whole.vb_bpd, abs=4 * part.standard_error + 0.1)
-    # 7.04 bits/dim is the entropy of this data; see test_likelihood in core
-    assert 6.7 < whole.bits_per_dim < 7.7
-
-
-def test_likelihood_depends_on_its_seed_alone(engine):
-    def bits(seed):
-        request = LikelihoodRequest(model="exact-normal", picture=picture(), num_terms=10, seed=seed)
-        *_, last = engine.likelihood(request)
-        return last.bits_per_dim
-
-    assert bits(1) == bits(1) != bits(2)
-
-
-def test_likelihood_refuses_a_picture_of_another_shape_and_a_variance_that_is_not_there(engine):
-    wrong = LikelihoodRequest(model="exact-normal", picture=picture(shape=(3, 16, 16)))
-    assert "(1, 16, 16)" in refusal(lambda: list(engine.likelihood(wrong)))
-    learned = LikelihoodRequest(
-        model="tiny-8", picture=picture(shape=(3, 8, 8)), variance_type="learned_range"
-    )
-    assert "fixed_small or fixed_large" in refusal(lambda: list(engine.likelihood(learned)))
-    assert engine.active_runs == 0
-
-
-# forward
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "quadratic", "sigmoid"])
-def test_no_diffusion_steps_leave_the_picture_itself(engine, schedule):
-    levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
-    noised = engine.forward(ForwardRequest(picture=levels, schedule=schedule, diffusion_steps=(0, 1, 1000)))
-    assert noised.shape == (3, 1, 16, 16)
-    assert torch.equal(noised[0], levels)
-    assert 0 < levels_apart(noised[1], levels) < 20
-
-
-def test_forward_uses_one_noise_for_all_steps(engine):
-    grey = torch.full((1, 16, 16), 128, dtype=torch.uint8)
-    few, many = engine.forward(ForwardRequest(picture=grey, diffusion_steps=(20, 80), seed=3)).double() - 128
-    assert torch.corrcoef(torch.stack([few.flatten(), many.flatten()]))[0, 1] > 0.99
-    other = engine.forward(ForwardRequest(picture=grey, diffusion_steps=(20,), seed=4)).double()[0] - 128
-    assert torch.corrcoef(torch.stack([few.flatten(), other.flatten()]))[0, 1].abs() < 0.3

@@ -11,7 +11,7 @@ from ddpm_app.core.likelihood import prior_bpd
 from ddpm_app.engine import CompressionRequest, Engine, LikelihoodRequest
 from ddpm_app.models import load_model
 from ddpm_app.models.exact import shape_pictures
-from tests.doubles import save_pipeline, tiny_network
+from tests.doubles import refusal, save_pipeline, tiny_network
 
 MEAN, STD = 0.1, 0.25  # of exact-normal
 NOISE = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -40,6 +40,45 @@ def theory():
     mean = weight * (known**2 + noisy**2).mean(1) + (ratio - 1 - ratio.log()) / 2 / math.log(2)
     variance = weight**2 * (4 * known**2 * noisy**2 + 2 * noisy**4).sum(1) / NORMAL.numel() ** 2
     return mean, variance
+
+
+def test_reports_grow_until_every_term_asked_for_is_measured(engine):
+    request = LikelihoodRequest(model="exact-normal", picture=NORMAL, num_terms=20)
+    reports = list(engine.likelihood(request))
+    assert len(reports) > 5
+    for before, after in pairwise(reports):
+        assert after.timesteps[: before.step] == before.timesteps
+        assert after.terms[: before.step] == before.terms
+    last = reports[-1]
+    assert last.step == last.num_steps == len(last.terms) == len(set(last.timesteps))
+    assert last.decoder_bpd == last.terms[0]
+    assert last.bits_per_dim == last.prior_bpd + last.vb_bpd + last.decoder_bpd
+    assert engine.active_runs == 0
+
+
+def test_measuring_all_terms_is_exact_and_a_few_terms_agree_within_their_error(engine):
+    whole, part = (likelihood(engine, num_terms=terms, variance_type="fixed_large") for terms in (1000, 50))
+    assert whole.standard_error == 0
+    assert sorted(whole.timesteps) == list(range(1000))
+    assert whole.vb_bpd == pytest.approx(sum(whole.terms[1:]))
+    assert part.vb_bpd == pytest.approx(whole.vb_bpd, abs=4 * part.standard_error + 0.1)
+    # 7.04 bits/dim is the entropy of this data; see test_likelihood in core
+    assert 6.7 < whole.bits_per_dim < 7.7
+
+
+def test_the_bound_depends_on_its_seed_alone(engine):
+    def bits(seed):
+        return likelihood(engine, num_terms=10, seed=seed).bits_per_dim
+
+    assert bits(1) == bits(1) != bits(2)
+
+
+def test_a_picture_of_another_shape_and_a_variance_that_is_not_there_are_refused(engine):
+    colour = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    assert "(1, 16, 16)" in refusal(lambda: likelihood(engine, picture=colour))
+    learned = {"model": "tiny-8", "picture": colour[:, :8, :8], "variance_type": "learned_range"}
+    assert "fixed_small or fixed_large" in refusal(lambda: likelihood(engine, **learned))
+    assert engine.active_runs == 0
 
 
 def test_the_whole_chain_measures_what_theory_expects_of_this_very_picture(engine):

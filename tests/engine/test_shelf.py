@@ -1,8 +1,10 @@
 """How models come into memory, and which of them stay."""
 
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +13,8 @@ import torch
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.engine.shelf import Shelf, memory_of
 from ddpm_app.models import load_model
-from tests.doubles import refusal
-from tests.engine.conftest import wait_until
+from tests.doubles import edit, refusal
+from tests.waiting import wait_until
 
 REPOSITORY = "owner/repo"
 
@@ -25,6 +27,87 @@ def three_models(tiny_pipeline, tmp_path):
     engine = Engine("cpu", tmp_path)
     engine.workers[0].shelf.room = 2 * load_model(tiny_pipeline, "cpu").num_bytes
     return engine
+
+
+def test_a_loaded_model_stays(engine):
+    assert engine.model("tiny-8") is engine.model("tiny-8")
+    assert engine.model("tiny-8", "fast") is not engine.model("tiny-8")
+
+
+def test_the_model_used_longest_ago_leaves_for_a_third(three_models):
+    a, b = (three_models.model(name) for name in "ab")
+    assert three_models.model("a") is a
+    c = three_models.model("c")
+    assert three_models.model("a") is a
+    assert three_models.model("c") is c
+    assert three_models.model("b") is not b
+
+
+def test_a_model_that_was_trained_further_is_loaded_anew(three_models, tmp_path):
+    a, b = three_models.model("a"), three_models.model("b")
+    (weights,) = tmp_path.glob("**/a/unet/*.safetensors")
+    os.utime(weights, ns=(1, 10**18))
+    assert three_models.model("a") is not a
+    assert three_models.model("a") is three_models.model("a")
+    assert three_models.model("b") is b
+
+
+def images(engine):
+    *_, frame = engine.run(SampleRequest(model="a", num_images=1, num_inference_steps=2))
+    return frame.images
+
+
+def test_a_deleted_model_runs_while_it_is_loaded_and_is_missed_afterwards(three_models, tmp_path):
+    expected = images(three_models)
+    shutil.rmtree(tmp_path / "a")
+    assert "a" not in three_models.available_models()
+    assert torch.equal(images(three_models), expected)
+    three_models.workers[0].shelf.room = 0
+    three_models.model("b")
+    assert "there is no model 'a'" in refusal(lambda: images(three_models))
+
+
+def test_a_model_that_failed_to_load_can_be_mended_and_loaded(tiny_copy):
+    engine = Engine("cpu", tiny_copy.parent)
+    edit(tiny_copy / "scheduler" / "scheduler_config.json", beta_schedule="steep")
+    assert "beta_schedule" in refusal(lambda: engine.model("tiny-8"))
+    edit(tiny_copy / "scheduler" / "scheduler_config.json", beta_schedule="linear")
+    assert engine.model("tiny-8").image_shape == (3, 8, 8)
+
+
+def test_a_loaded_model_does_not_wait_for_another_to_load(engine, monkeypatch):
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slowly(name, *args, **kwargs):
+        if name == "exact-shapes":
+            loading.set()
+            assert loaded.wait(60)
+        return load_model(name, *args, **kwargs)
+
+    monkeypatch.setattr("ddpm_app.engine.engine.load_model", slowly)
+    engine.model("tiny-8")
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(engine.model, "exact-shapes")
+        try:
+            assert loading.wait(60)
+            assert pool.submit(engine.model, "tiny-8").result(timeout=60).name == "tiny-8"
+        finally:
+            loaded.set()
+        assert slow.result().name == "exact-shapes"
+
+
+def test_who_asks_at_the_same_time_shares_one_load(engine, monkeypatch):
+    loads = []
+
+    def counted(name, *args, **kwargs):
+        loads.append(name)
+        return load_model(name, *args, **kwargs)
+
+    monkeypatch.setattr("ddpm_app.engine.engine.load_model", counted)
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(engine.model, ["tiny-8"] * 4))
+    assert loads == ["tiny-8"]
+    assert all(a is b for a, b in pairwise(models))
 
 
 def begun(engine, model):

@@ -1,7 +1,6 @@
 """The server killed at its worst moments, and started again on what it left."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from gradio_client import Client
 
 from ddpm_app.evaluation.server import serving
 from tests.doubles import HubStub, save_pipeline, tiny_network
+from tests.waiting import wait_until
 
 REPOSITORY = "owner/large"
 FIRST_BYTES = 100_000
@@ -72,10 +72,7 @@ def test_a_server_killed_within_a_run_and_a_download_starts_again_and_does_both(
         run = visitor.submit(model="tiny-8", num_inference_steps=1000, **settings | {"num_images": 64})
         other.submit(model=REPOSITORY, num_inference_steps=2, **settings)
         assert slow_hub.reached.wait(60)
-        deadline = time.monotonic() + 60
-        while not any("step" in str(update) for update in run.outputs()):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: any("step" in str(update) for update in run.outputs()))
     # both were under way as the server was killed, and left what they had written
     assert list((tmp_path / "home").rglob("*.incomplete"))
     assert list((tmp_path / "gradio").rglob("preview.png"))

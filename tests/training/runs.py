@@ -10,8 +10,6 @@ import multiprocessing
 import os
 import resource
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -117,11 +115,3 @@ def run(arguments: list[str], said: Path, largest_file: int | None, environment:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     with said.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         sys.exit(main(arguments))
-
-
-def wait_until(reached: Callable[[], bool], seconds: float = 60) -> None:
-    """Returns as soon as `reached` says so."""
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)

@@ -14,7 +14,8 @@ import torch
 
 from ddpm_app.training import train
 from ddpm_app.training.checkpoints import STATE
-from tests.training.runs import assert_same_weights, flags, logged, start, state_of, wait_until
+from tests.training.runs import assert_same_weights, flags, logged, start, state_of
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,6 @@
 import json
 import re
 import struct
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.pictures import read_recipe
 from tests.ui.conftest import MODEL
+from tests.waiting import wait_until
 
 ENDPOINTS = (
     "/sample",
@@ -261,10 +261,3 @@ def test_what_is_no_finite_number_gets_its_sentence(url: str, name: str, field: 
 def test_neither_is_the_seed_of_the_other_end(url: str, value: str):
     body = f'{{"model": "{MODEL}", "kind": "sphere", "other_seed": {value}}}'
     assert "other_seed must be a whole number in" in answer_to(url, "/interpolate", body)
-
-
-def wait_until(true, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)

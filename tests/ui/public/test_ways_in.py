@@ -1,11 +1,9 @@
 """A page for strangers, through the real server: every way in is held to the same limits."""
 
 import base64
-import inspect
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,146 +16,17 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError, ValidationError
 from PIL import Image
 
-from ddpm_app.engine import UNLIMITED, Engine, Limits
+from ddpm_app.engine import UNLIMITED, Engine
 from ddpm_app.models import HUB_MODELS
-from ddpm_app.ui import build_app, launch_options
+from ddpm_app.ui import launch_options
 from ddpm_app.ui.app import HEADER
 from ddpm_app.ui.files import sweep
 from ddpm_app.ui.public import NOTICE, is_public, limits_of
-from ddpm_app.ui.work import WORK
-from tests.ui.test_server import bomb, wait_until
+from tests.ui.public.conftest import MODEL, asked, endpoints
+from tests.ui.test_server import bomb
+from tests.waiting import wait_until
 
-MODEL = "exact-shapes"
-ROOT = Path(__file__).parents[2]
-ONE_CALL = 2e4 * 32 * 32  # what exact-shapes costs
-CALLS = 2000
-LIMITS = Limits((MODEL, "tiny-8"), CALLS * ONE_CALL, 60.0)
-TOO_MUCH = {  # for each endpoint; the rest costs too little ever to be refused
-    "sample": {"num_images": 64, "num_inference_steps": 1000},
-    "progressive": {"num_images": 8, "num_inference_steps": 1000},
-    "stochastic": {"num_images": 24, "num_inference_steps": 1000},
-    "interpolate": {"kind": "grid", "num_inference_steps": 1000},
-    "figure": {"name": "Figure 9", "reverse_steps": 0},
-    "likelihood": {"num_terms": 1000, "num_draws": 16},
-    "consistency": {"steps": [400, 500, 1000]},
-    "reconstruct": {"steps": [400, 500, 1000]},
-    "latent_grid": {"edge": 12, "num_inference_steps": 1000},
-    "variances": {"num_timesteps": 10_000},
-    "respacing": {"steps": [500, 1000], "num_images": 8},
-    "bounds": {"steps": [500, 1000, 999, 998]},
-    "compression": {"num_terms": 10_000},
-    "coding": {"num_images": 16, "num_inference_steps": 1000},
-}
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_pipeline: Path) -> Engine:
-    return Engine("cpu", tiny_pipeline.parent, LIMITS)
-
-
-@pytest.fixture(scope="module")
-def page(engine: Engine) -> Iterator[gr.Blocks]:
-    demo = build_app(engine, MODEL)
-    engine.model(MODEL)
-    demo.launch(prevent_thread_lock=True, quiet=True, **launch_options(public=True))
-    yield demo
-    demo.close()
-
-
-@pytest.fixture
-def client(page: gr.Blocks) -> Iterator[Client]:
-    client = Client(page.local_url, verbose=False)
-    yield client
-    client.close()
-
-
-def endpoints(page: gr.Blocks) -> dict:
-    """The served functions by their names."""
-    return {fn.api_name: fn for fn in page.fns.values() if fn.api_visibility == "public"}
-
-
-def asked(page: gr.Blocks, name: str, settings: dict) -> httpx.Response:
-    """The answer to a plain POST, which a script would send."""
-    return httpx.post(f"{page.local_url}gradio_api/call/v2/{name}", json=settings, timeout=60)
-
-
-def refused(page: gr.Blocks, name: str, settings: dict) -> str:
-    """The sentence of a request that is not let into the queue."""
-    answer = asked(page, name, settings)
-    assert answer.status_code == 422, answer.text
-    return answer.json()["detail"][0]["message"]
-
-
-# the budget
-
-
-def test_every_served_endpoint_tells_its_work(page: gr.Blocks):
-    assert set(endpoints(page)) - {"fork"} == WORK.keys()  # a fork is bounded by the engine alone
-
-
-@pytest.mark.parametrize("name", TOO_MUCH)
-def test_what_is_too_much_is_refused_before_it_queues(page: gr.Blocks, name: str):
-    sentence = refused(page, name, {"model": MODEL} | TOO_MUCH[name])
-    assert "times the work" in sentence
-    assert "on your own machine" in sentence
-
-
-@pytest.mark.parametrize("name", [*WORK])
-@pytest.mark.parametrize("model", ["/etc", "../../x", "google/ddpm-cifar10-32"])
-def test_no_endpoint_takes_a_model_that_is_not_on_the_list(page: gr.Blocks, name: str, model: str):
-    assert "not among the models" in refused(page, name, {"model": model})
-
-
-SMALL = {
-    "sample": {"num_images": 2, "num_inference_steps": 5, "sampler": "ddim", "langevin_steps": 2},
-    "progressive": {"num_images": 2, "num_inference_steps": 5, "variance_type": "analytic"},
-    "stochastic": {"num_images": 3, "num_inference_steps": 6},
-    "interpolate": {"kind": "grid", "num_images": 2, "num_inference_steps": 4, "picture_a": None},
-    "figure": {"name": "Figure 7", "reverse_steps": 6},
-    "likelihood": {"num_terms": 10, "num_draws": 2, "picture": None},
-    "consistency": {"steps": [2, "4"], "num_images": 2, "beside": "analytic"},
-    "reconstruct": {"steps": [2, 5]},
-    "latent_grid": {"edge": 2, "num_inference_steps": 4},
-    "respacing": {"steps": [2, 5], "num_images": 2},
-    "bounds": {"steps": [3, 6]},
-    "compression": {"num_terms": 200, "picture": None},
-    "coding": {"num_images": 3, "num_inference_steps": 4, "picture": None},
-    "forward": {"picture": None},
-    "schedules": {"picture": None},
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_the_work_told_is_the_work_done(
-    page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str
-):
-    """Or up to a half more: a chain that is stopped at t runs its lower part only."""
-    fn, done = endpoints(page)[name], []
-    given = [each for each in inspect.signature(fn.fn).parameters if each != "request"]
-    values = dict(zip(given, (each.value for each in fn.inputs), strict=True)) | {"model": "tiny-8"}
-    values = {key: None if isinstance(value, dict) else value for key, value in values.items()} | SMALL[name]
-    model = engine.model("tiny-8")
-    spend = engine._spend
-    monkeypatch.setattr(engine, "_spend", lambda *call: (done.append(call[0].network_calls), spend(*call)))
-    told = WORK[name](**values, loaded=model)  # before: what has been measured is not measured again
-    answer = fn.fn(**values, request=gr.Request(session_hash=name))
-    if inspect.isgenerator(answer):
-        list(answer)
-    assert sum(done) <= told * 1.02 + 2
-    assert told <= 1.5 * sum(done)
-
-
-def test_a_line_under_the_button_tells_the_share_before_the_click(page: gr.Blocks):
-    told = {fn.outputs[0]: fn.fn for fn in page.fns.values() if fn.name == "told"}
-    assert len(told) >= 10
-    lines = [line for line in told if line.elem_classes == ["budget"]]
-    assert len(lines) == len(told)
-    assert all(line.visible for line in lines)
-    sample = endpoints(page)["sample"]
-    (say,) = [fn.fn for fn in page.fns.values() if fn.name == "told" and fn.inputs == sample.inputs]
-    values = [each.value for each in sample.inputs]
-    assert say(*values) == "Takes 16 % of what one run may take on this public page."
-    assert "Too much here" in say(*[1000 if value == 20 else value for value in values])
+ROOT = Path(__file__).parents[3]
 
 
 # one run a visitor, and the others
