@@ -20,9 +20,10 @@ from torch import Tensor
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.procedures import lower_part
 from ddpm_app.core.samplers import SAMPLERS, Step, generators, reverse
+from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, whole
 from ddpm_app.engine.frames import Frame
 from ddpm_app.engine.procedures import chain_of, frames, rule_of
-from ddpm_app.engine.requests import MAX_SEED, MAX_STEPS, SampleRequest, whole
+from ddpm_app.engine.requests import SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 

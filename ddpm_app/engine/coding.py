@@ -13,16 +13,9 @@ from ddpm_app.core.bits_back import pack, unpack
 from ddpm_app.core.diffusion import GaussianDiffusion, VarianceType
 from ddpm_app.core.rans import Message
 from ddpm_app.core.samplers import generators
+from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, PRECISIONS, picture_field, several_pictures, whole
 from ddpm_app.engine.procedures import fitting
-from ddpm_app.engine.requests import (
-    AUTO,
-    MAX_SEED,
-    MAX_STEPS,
-    PRECISIONS,
-    picture_field,
-    several_pictures,
-    whole,
-)
+from ddpm_app.engine.requests import AUTO
 from ddpm_app.errors import one_of
 from ddpm_app.models import DEFAULT_MODEL, Model
 

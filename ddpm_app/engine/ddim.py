@@ -14,9 +14,10 @@ from torch import Tensor
 from ddpm_app.core.inversion import encode, unclipped
 from ddpm_app.core.procedures import slerp_grid
 from ddpm_app.core.samplers import ddim, generators, reverse
+from ddpm_app.engine.checks import MAX_SEED, picture_field, several_pictures, whole
 from ddpm_app.engine.frames import Frame
 from ddpm_app.engine.procedures import chain_of, fitting, frames, rule_of
-from ddpm_app.engine.requests import MAX_SEED, SampleRequest, picture_field, several_pictures, whole
+from ddpm_app.engine.requests import SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 

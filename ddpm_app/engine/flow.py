@@ -14,7 +14,7 @@ from ddpm_app.core.oracle import image_set_denoiser
 from ddpm_app.core.samplers import SAMPLERS, Denoiser, generators, reverse
 from ddpm_app.core.schedules import cosine_betas
 from ddpm_app.core.toys import TOYS, log_density
-from ddpm_app.engine.requests import MAX_SEED, real, whole
+from ddpm_app.engine.checks import MAX_SEED, real, whole
 from ddpm_app.errors import one_of
 
 NUM_LEVELS = 41  # at which the field is drawn

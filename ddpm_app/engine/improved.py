@@ -24,8 +24,7 @@ from torch import Tensor
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.likelihood import bound_term, prior_bpd
 from ddpm_app.core.samplers import generators
-from ddpm_app.engine.procedures import NOISE_STREAM, fitting
-from ddpm_app.engine.requests import (
+from ddpm_app.engine.checks import (
     MAX_SEED,
     MAX_STEPS,
     PRECISIONS,
@@ -34,6 +33,7 @@ from ddpm_app.engine.requests import (
     several_pictures,
     whole,
 )
+from ddpm_app.engine.procedures import NOISE_STREAM, fitting
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import DEFAULT_MODEL, Model
 

@@ -2,8 +2,6 @@
 
 __all__ = [
     "AUTO",
-    "MAX_IMAGES",
-    "MAX_SEED",
     "REVERSE_VARIANCES",
     "CompressionRequest",
     "ForwardRequest",
@@ -18,60 +16,29 @@ from dataclasses import dataclass, field, fields
 from reprlib import repr as shortened
 from typing import Any, get_args
 
-import torch
 from torch import Tensor
 
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.diffusion import Spacing, VarianceType
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.schedules import SCHEDULES
+from ddpm_app.engine.checks import (
+    MAX_IMAGES,
+    MAX_SEED,
+    MAX_STEPS,
+    PRECISIONS,
+    picture,
+    picture_field,
+    real,
+    truth,
+    whole,
+)
 from ddpm_app.engine.solvers import DETERMINISTIC, EVERY_SAMPLER
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import DEFAULT_MODEL
 
 AUTO = "auto"  # what the checkpoint's own configuration says
 REVERSE_VARIANCES = (AUTO, *get_args(VarianceType), ANALYTIC)
-MAX_IMAGES = 256
-MAX_STEPS = 10_000  # longer than any trained chain; the model's own T is the real limit
-MAX_SEED = 2**63 - 1
-PRECISIONS = ("exact", "fast")
-
-
-def whole(name: str, value: object, low: int, high: int) -> int:
-    """`value` as an int within low..high; UserError for any other, not finite or not whole too."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high or value % 1:
-        raise UserError(f"{name} must be a whole number in {low}..{high}; got {shortened(value)}")
-    return int(value)
-
-
-def real(name: str, value: object, low: float, high: float) -> float:
-    """`value` as a finite float within low..high; UserError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UserError(f"{name} must be a number in {low:g}..{high:g}; got {shortened(value)}")
-    return float(value)
-
-
-def truth(name: str, value: object) -> None:
-    """UserError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise UserError(f"{name} must be True or False; got {shortened(value)}")
-
-
-def picture(name: str, value: object) -> None:
-    """UserError unless `value` is a picture as the engine takes it, of whatever size."""
-    if not isinstance(value, Tensor) or value.dtype != torch.uint8 or value.ndim != 3:
-        given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else shortened(value)
-        raise UserError(f"{name} must be a picture, a uint8 tensor (C, H, W); got {given}")
-
-
-def several_pictures(name: str, value: object, most: int = MAX_IMAGES) -> tuple[Tensor, ...]:
-    """`value` as a tuple of pictures; UserError unless it lists 1 to `most` of them."""
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= most:
-        given = f"{len(value)} of them" if isinstance(value, list | tuple) else shortened(value)
-        raise UserError(f"{name} must be a list of 1 to {most} pictures; got {given}")
-    for each in value:
-        picture(name, each)
-    return tuple(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +97,6 @@ class SampleRequest:
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
-
-
-def picture_field():
-    """A picture as uint8 (C, H, W), which is not part of a recipe."""
-    return field(compare=False, repr=False, metadata={"recipe": False})
 
 
 @dataclass(frozen=True, kw_only=True)

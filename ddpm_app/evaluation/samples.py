@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm_app.engine import CancelToken, Engine, SampleRequest, visits
-from ddpm_app.engine.requests import whole
+from ddpm_app.engine.checks import whole
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation.checkpoint import averaging
 from ddpm_app.evaluation.classifier import save_classifier

@@ -22,7 +22,7 @@ from gradio.components import Component
 from torch import Tensor
 
 from ddpm_app.engine import flag
-from ddpm_app.engine.requests import MAX_SEED, whole
+from ddpm_app.engine.checks import MAX_SEED, whole
 from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED
 from ddpm_app.pictures import as_source, decode_source, to_picture

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import SampleRequest
-from ddpm_app.engine.requests import MAX_STEPS, whole
+from ddpm_app.engine.checks import MAX_STEPS, whole
 from ddpm_app.errors import UserError
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.figures import figure

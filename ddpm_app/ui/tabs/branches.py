@@ -12,7 +12,7 @@ import torch
 
 from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.engine import BranchRequest, Fork, SampleRequest, visited, visits
-from ddpm_app.engine.requests import MAX_SEED, MAX_STEPS, whole
+from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, whole
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.buttons import run_buttons

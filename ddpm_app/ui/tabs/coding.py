@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import CodingReport, CodingRequest
-from ddpm_app.engine.requests import whole
+from ddpm_app.engine.checks import whole
 from ddpm_app.evaluation import png_bits
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.buttons import run_buttons
