@@ -19,7 +19,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
 from ddpm_app.training.checkpoints import SETTINGS as SETTINGS_FILE
 from ddpm_app.training.loop import LossIsNoNumber
-from ddpm_app.training.reports import LOG
+from ddpm_app.training.records import PROGRESS
 
 DIVERGED = "diverged.json"
 
@@ -84,7 +84,7 @@ class CellRun:
 def cell_run(config: TrainingConfig) -> CellRun:
     """What the cell's folder says of its training, which has ended."""
     out = Path(config.out)
-    losses = [json.loads(line)["loss"] for line in (out / LOG).read_text().splitlines()]
+    losses = [json.loads(line)["loss"] for line in (out / PROGRESS).read_text().splitlines()]
     later = losses[len(losses) // 2 :] or [math.nan]
     return CellRun(
         folder=out,

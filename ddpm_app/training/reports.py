@@ -17,8 +17,8 @@ from ddpm_app.core.losses import loss_simple
 from ddpm_app.core.samplers import SAMPLERS, Denoiser, reverse
 from ddpm_app.pictures import save_png, sheet
 from ddpm_app.training.checkpoints import writing
+from ddpm_app.training.records import PROGRESS
 
-LOG = "progress.jsonl"
 SAMPLES = "samples.png"
 SAMPLE_STEPS = 50
 NUM_SAMPLES = 16
@@ -40,7 +40,7 @@ class Progress:
 
 def begin_log(out: Path, step: int) -> None:
     """Leaves of an earlier log what lies no later than `step`, where the run goes on."""
-    file, partial = out / LOG, out / (LOG + ".partial")
+    file, partial = out / PROGRESS, out / (PROGRESS + ".partial")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         lines = file.read_text().splitlines(keepends=True) if file.exists() else []
@@ -51,7 +51,7 @@ def begin_log(out: Path, step: int) -> None:
 
 def log(out: Path, progress: Progress) -> None:
     """Adds a line to the run's log."""
-    with writing(out), (out / LOG).open("a") as file:
+    with writing(out), (out / PROGRESS).open("a") as file:
         file.write(json.dumps(asdict(progress)) + "\n")
 
 

@@ -1,12 +1,10 @@
 """Training runs as processes of their own: a run is its folder, so every visitor and later server sees it.
 
-`start` spawns `python -m ddpm_app train`, which writes training.json, progress.jsonl, samples/ and the model;
-beside them stand run.json, what was asked of it, and run.log, what it says.
+`start` spawns `python -m ddpm_app train`, which writes training.json, samples/ and the model beside records.
 """
 
-__all__ = ["Point", "RunState", "active", "free_folder", "names", "pause", "resume", "start", "state", "stop"]
+__all__ = ["RunState", "active", "free_folder", "names", "pause", "resume", "start", "state", "stop"]
 
-import json
 import os
 import re
 import shutil
@@ -16,7 +14,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,26 +23,15 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED, available_models
 from ddpm_app.training import TrainingConfig
 from ddpm_app.training.checkpoints import SETTINGS, STATE
+from ddpm_app.training.records import LOG, PROGRESS, RUN, Point, complaint, points, read, write
 from ddpm_app.training.uploads import keep_uploads
 
-RUN, LOG, PROGRESS, UPLOADS = "run.json", "run.log", "progress.jsonl", "data"
+UPLOADS = "data"
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-LOG_TAIL = 20_000  # characters in which the reason of a failure is looked for
 
 Status = Literal["idle", "loading", "running", "pausing", "paused", "finished", "failed"]
 _starting = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Point:
-    """One report of a run; the loss is averaged over the steps since the one before."""
-
-    step: int
-    loss: float
-    images_per_second: float = 0.0
-    seconds_left: float = 0.0
-    held_out_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +85,7 @@ def resume(out: Path) -> None:
     """Spawns the process that goes on from the last save, with the run's own settings."""
     with _starting:
         _refuse_second(out)
-        record = _read(out / RUN)
+        record = read(out / RUN)
         if state(out).status not in ("paused", "failed"):
             raise UserError(f"{out.name} is no run that could go on; start a new one")
         _spawn(out, record["config"], resume=True)
@@ -120,11 +106,11 @@ def stop(out: Path) -> None:
 
 def state(out: Path) -> RunState:
     """The run in `out` as it is on disk now."""
-    record = _read(out / RUN)
-    progress = _points(out / PROGRESS)
+    record = read(out / RUN)
+    progress = points(out / PROGRESS)
     config, wanted = record.get("config", {}), record.get("wanted", "")
     num_steps = config.get("num_steps", 0)
-    steps_saved = _read(out / SETTINGS).get("steps_done", 0)
+    steps_saved = read(out / SETTINGS).get("steps_done", 0)
     error = ""
     status: Status = "paused"
     if not record:
@@ -134,7 +120,7 @@ def state(out: Path) -> RunState:
         status = "pausing" if wanted else "running" if begun else "loading"
     elif wanted == "stop" or steps_saved >= num_steps:
         status = "finished"
-    elif error := _complaint(out / LOG):
+    elif error := complaint(out / LOG):
         status = "failed"
     sheet = max((out / "samples").glob("*.png"), default=None)
     return RunState(out, status, num_steps, steps_saved, progress, sheet, bool(wanted), error)
@@ -149,7 +135,7 @@ def names(checkpoints: Path) -> list[str]:
 def active(checkpoints: Path) -> str:
     """The name of the run whose process lives; empty when there is none."""
     folders = [checkpoints / name for name in names(checkpoints)]
-    return next((out.name for out in folders if _process(out, _read(out / RUN))), "")
+    return next((out.name for out in folders if _process(out, read(out / RUN))), "")
 
 
 def _refuse_second(out: Path) -> None:
@@ -167,7 +153,7 @@ def _spawn(out: Path, config: dict[str, Any], *, resume: bool) -> None:
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     psutil.Process(child.pid).nice(10 if os.name == "posix" else psutil.BELOW_NORMAL_PRIORITY_CLASS)
-    _write(out, {"pid": child.pid, "started": started, "config": config, "wanted": ""})
+    write(out, {"pid": child.pid, "started": started, "config": config, "wanted": ""})
     threading.Thread(target=child.wait, daemon=True).start()  # leaves no zombie
 
 
@@ -191,10 +177,10 @@ def _flags(config: dict[str, Any]) -> list[str]:
 
 def _ask(out: Path, wanted: str) -> psutil.Process | None:
     """The process, after it was told to end."""
-    record = _read(out / RUN)
+    record = read(out / RUN)
     process = _process(out, record)
     if process or wanted == "stop":
-        _write(out, record | {"wanted": wanted})
+        write(out, record | {"wanted": wanted})
     if process:
         process.terminate()
     return process
@@ -214,51 +200,3 @@ def _process(out: Path, record: dict[str, Any]) -> psutil.Process | None:
         return process if f"--out={record['config']['out']}" in process.cmdline() else None
     except (KeyError, psutil.Error):
         return None
-
-
-def _complaint(log: Path) -> str:
-    """Why the process ended, when its log says so: the sentence for the user, or a bug's last line."""
-    text = log.read_text(errors="replace")[-LOG_TAIL:] if log.exists() else ""
-    lines = text.strip().splitlines()
-    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if told:
-        return told[-1]
-    if "Traceback (most recent call last)" in text:
-        return (
-            f"the training program broke off with {lines[-1]}; {log.parent.name}/{log.name} has the details"
-        )
-    return ""
-
-
-def _points(file: Path) -> tuple[Point, ...]:
-    try:
-        stat = file.stat()
-    except OSError:
-        return ()
-    return _parsed(file, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=4)
-def _parsed(file: Path, changed: int, size: int) -> tuple[Point, ...]:
-    known = [field.name for field in fields(Point)]
-    points = []
-    for line in file.read_text().splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:  # the line that is being written
-            break
-        points.append(Point(**{key: values[key] for key in known if key in values}))
-    return tuple(points)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write(out: Path, record: dict[str, Any]) -> None:
-    partial = out / f"{RUN}.partial"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, out / RUN)

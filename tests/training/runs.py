@@ -23,7 +23,7 @@ from ddpm_app.commands import main
 from ddpm_app.pictures import to_picture
 from ddpm_app.training import TrainingConfig
 from ddpm_app.training.checkpoints import STATE
-from ddpm_app.training.reports import LOG
+from ddpm_app.training.records import PROGRESS
 
 TINY = {
     "image_size": 8,
@@ -82,7 +82,7 @@ def assert_same_weights(a: str | Path, b: str | Path) -> None:
 
 def logged(out: str | Path) -> list[dict[str, Any]]:
     """The lines of the log of a run, none before it has one."""
-    file = Path(out, LOG)
+    file = Path(out, PROGRESS)
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 

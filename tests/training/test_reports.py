@@ -14,7 +14,8 @@ from ddpm_app.pictures import read_recipe
 from ddpm_app.training import Progress, train
 from ddpm_app.training.data import load_images
 from ddpm_app.training.network import build_unet
-from ddpm_app.training.reports import LOG, begin_log, held_out_loss, log, save_samples
+from ddpm_app.training.records import PROGRESS
+from ddpm_app.training.reports import begin_log, held_out_loss, log, save_samples
 from tests.doubles import refusal
 from tests.training.runs import assert_same_weights, logged, picture, save_pictures, state_of
 
@@ -50,7 +51,7 @@ def test_a_run_that_goes_on_cuts_what_lies_beyond_its_state(config):
         pass
     steps.close()
     first = logged(config.out)
-    with Path(config.out, LOG).open("a") as file:
+    with Path(config.out, PROGRESS).open("a") as file:
         file.write('{"step": 4, "lo')  # a line that the end of its process cut short
     list(train(replace(config, save_every=2), report_every=1))
     assert [line["step"] for line in logged(config.out)] == [1, 2, 3, 4]

@@ -15,7 +15,7 @@ from PIL import Image
 from ddpm_app.commands import train
 from ddpm_app.engine import Engine
 from ddpm_app.models import available_models
-from ddpm_app.training import TrainingConfig, runs
+from ddpm_app.training import TrainingConfig, records, runs
 from ddpm_app.training.checkpoints import STATE
 from ddpm_app.training.data import load_images
 from ddpm_app.training.presets import PRESETS
@@ -46,7 +46,7 @@ def checkpoints(tmp_path):
 
 
 def record(out):
-    return json.loads((out / runs.RUN).read_text())
+    return json.loads((out / records.RUN).read_text())
 
 
 def begun(checkpoints, name="mine", **settings):
@@ -62,7 +62,7 @@ def until(out, *wanted, seconds=150, also=lambda state: True):
     """The first state of the run that is one of those wanted."""
     end = time.monotonic() + seconds
     while (state := runs.state(out)).status not in wanted or not also(state):
-        assert time.monotonic() < end, (state.status, (out / runs.LOG).read_text())
+        assert time.monotonic() < end, (state.status, (out / records.LOG).read_text())
         time.sleep(0.05)
     return state
 
@@ -134,7 +134,7 @@ def test_another_process_with_the_runs_number_is_not_the_run(checkpoints):
     out = checkpoints / "mine"
     out.mkdir()
     asked = {"pid": os.getpid(), "started": 0, "config": {"out": str(out), "num_steps": 9}, "wanted": ""}
-    (out / runs.RUN).write_text(json.dumps(asked))
+    (out / records.RUN).write_text(json.dumps(asked))
     assert runs.state(out).status == "paused"
     runs.pause(out)  # this very process, if it were mistaken
 
@@ -142,16 +142,16 @@ def test_another_process_with_the_runs_number_is_not_the_run(checkpoints):
 def test_a_bug_is_told_by_its_last_line(checkpoints):
     out = checkpoints / "mine"
     out.mkdir()
-    (out / runs.RUN).write_text(json.dumps({"pid": 0, "config": {"out": str(out), "num_steps": 9}}))
-    (out / runs.LOG).write_text("step 1\nTraceback (most recent call last):\n  File x\nKeyError: 'unet'\n")
+    (out / records.RUN).write_text(json.dumps({"pid": 0, "config": {"out": str(out), "num_steps": 9}}))
+    (out / records.LOG).write_text("step 1\nTraceback (most recent call last):\n  File x\nKeyError: 'unet'\n")
     assert "KeyError: 'unet'" in runs.state(out).error
 
 
 def test_a_report_that_is_half_written_is_left_for_later(checkpoints):
     out = checkpoints / "mine"
     out.mkdir()
-    (out / runs.PROGRESS).write_text('{"step": 50, "loss": 0.5, "new": 1}\n{"step": 100, "lo')
-    assert runs.state(out).progress == (runs.Point(50, 0.5),)
+    (out / records.PROGRESS).write_text('{"step": 50, "loss": 0.5, "new": 1}\n{"step": 100, "lo')
+    assert runs.state(out).progress == (records.Point(50, 0.5),)
 
 
 @pytest.mark.parametrize(

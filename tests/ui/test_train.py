@@ -7,7 +7,8 @@ from PIL import Image
 from ddpm_app.engine import Engine
 from ddpm_app.training import runs
 from ddpm_app.training.presets import PRESETS
-from ddpm_app.training.runs import Point, RunState
+from ddpm_app.training.records import Point
+from ddpm_app.training.runs import RunState
 from ddpm_app.ui import build_app
 from ddpm_app.ui.runs import MAX_POINTS, curve, headline, shown, span
 from ddpm_app.ui.tabs.train import CHOSEN, changed, data_of, filled
