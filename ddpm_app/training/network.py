@@ -38,7 +38,8 @@ def build_unet(config: TrainingConfig):
     given = read_network(config.init_from)
     if not isinstance(given, UNet2DModel):
         raise UserError(f"init_from {config.init_from} is no UNet2DModel, which is what is trained here")
-    unet = UNet2DModel.from_config(given.config, **settings)  # what no setting names is the given network's
+    own = {name: value for name, value in given.config.items() if name != "_name_or_path"}  # a place
+    unet = UNet2DModel.from_config(own, **settings)  # what no setting names is the given network's
     begin_with(unet, given, config.init_from)
     return unet
 

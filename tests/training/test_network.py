@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import Tensor
 
 from ddpm_app.models import read_network
 from ddpm_app.training.network import build_unet
-from tests.doubles import refusal, save_pipeline
+from tests.doubles import edit, refusal, save_pipeline
 
 LEARNING = {"variance_type": "learned_range", "objective": "hybrid"}
 
@@ -73,6 +74,11 @@ def test_what_no_setting_names_is_the_given_model_s(config, tmp_path):
     begun = build_unet(replace(config, init_from=str(folder), dropout=0.1))
     assert {name: begun.config[name] for name in odd} == odd
     assert begun.config.dropout == 0.1
+
+
+def test_where_the_given_model_lay_is_not_told(config, given):
+    edit(Path(given, "unet", "config.json"), _name_or_path="/home/me/given/unet")
+    assert "_name_or_path" not in build_unet(replace(config, init_from=given)).config
 
 
 @pytest.mark.parametrize(
