@@ -39,7 +39,7 @@ OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, b
     "compression": {},
     "coding": {"model": DIGITS, "picture": DIGIT},
     "consistency": {"num_images": 1},
-    "reconstruct": {"model": DIGITS, "steps": [10, 50, 200]},
+    "reconstruct": {"model": DIGITS, "steps": [10, 200]},
     "latent_grid": {"model": DIGITS},
     "variances": {"model": HYBRID},
     "respacing": {"model": HYBRID},
