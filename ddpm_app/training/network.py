@@ -2,6 +2,8 @@
 
 __all__ = ["build_unet"]
 
+from typing import Any
+
 import torch
 
 from ddpm_app.errors import UserError
@@ -38,8 +40,10 @@ def build_unet(config: TrainingConfig):
     given = read_network(config.init_from)
     if not isinstance(given, UNet2DModel):
         raise UserError(f"init_from {config.init_from} is no UNet2DModel, which is what is trained here")
-    own = {name: value for name, value in given.config.items() if name != "_name_or_path"}  # a place
-    unet = UNet2DModel.from_config(own, **settings)  # what no setting names is the given network's
+    # what no setting names is the given network's, but for the place where that lay
+    inherited: Any = given.config
+    own = {name: value for name, value in inherited.items() if name != "_name_or_path"}
+    unet = UNet2DModel.from_config(own, **settings)
     begin_with(unet, given, config.init_from)
     return unet
 
