@@ -30,7 +30,7 @@ DIGITS, HYBRID = "mnist-28", "mnist-28-hybrid"  # the latter has a learned varia
 DIGIT = str(min((BUNDLED / DIGITS / "examples").glob("*.png"), default=""))
 TRAIN = "train"  # is no endpoint
 OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, by endpoint
-    "progressive": {"model": DIGITS, "num_images": 2},
+    "progressive": {"model": DIGITS, "num_images": 2, "seed": 12},
     "stochastic": {"num_images": 3},
     "branches": {"branches": "550:100 550:101"},
     "interpolate": {"num_images": 7},
