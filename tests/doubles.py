@@ -51,6 +51,15 @@ def save_pipeline(
     return folder
 
 
+def save_bin(folder: Path) -> None:
+    """The network's weights in `folder` as .bin, in place of .safetensors."""
+    from safetensors.torch import load_file
+
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+
+
 def flatten(folder: Path) -> None:
     """The files of `unet/` and `scheduler/` moved to the root, the other layout in use."""
     for part in (folder / "unet", folder / "scheduler"):

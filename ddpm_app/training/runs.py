@@ -1,6 +1,7 @@
 """Training runs as processes of their own: a run is its folder, so every visitor and later server sees it.
 
-`start` spawns `python -m ddpm_app train`, which writes training.json, samples/ and the model beside records.
+`start` spawns `python -m ddpm_app train`, which writes training.json, samples/, the model
+and the records that `state` reads.
 """
 
 __all__ = ["RunState", "active", "free_folder", "names", "pause", "resume", "start", "state", "stop"]

@@ -6,19 +6,22 @@ import pytest
 import torch
 
 from ddpm_app.models import load_model
-from tests.doubles import edit, flatten, noisy_batch, point_client_at, refusal, save_pipeline, tiny_network
+from tests.doubles import (
+    edit,
+    flatten,
+    noisy_batch,
+    point_client_at,
+    refusal,
+    save_bin,
+    save_pipeline,
+    tiny_network,
+)
 
 REPOSITORY = "owner/repo"
 
 
 def load(name: str = REPOSITORY):
     return load_model(name, "cpu", checkpoints=Path("no-such-folder"))
-
-
-def save_bin(folder: Path) -> None:
-    weights = folder / "diffusion_pytorch_model.safetensors"
-    torch.save(tiny_network().state_dict(), weights.with_suffix(".bin"))
-    weights.unlink()
 
 
 @pytest.mark.parametrize("at_root", [False, True])

@@ -9,14 +9,10 @@ import torch
 from PIL import Image
 
 from ddpm_app.pictures import to_picture
-from ddpm_app.training import data, sources, store
+from ddpm_app.training import data, sources
 from ddpm_app.training.data import load_images
 from tests.doubles import refusal
-
-
-def picture(seed, channels=3, size=8):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (channels, size, size), generator=generator, dtype=torch.uint8)
+from tests.training.runs import picture
 
 
 def encoded(image, form="PNG", **settings):
@@ -255,71 +251,3 @@ def test_the_drawn_shapes_are_ink_on_white():
     assert 0.02 < inked.min() < inked.max() < 0.7
     soft = (images != 255).any(1) & (images.amin(1) > 200)
     assert soft.any((1, 2)).float().mean() > 0.9  # edges are smooth
-
-
-# memory
-
-
-@pytest.fixture
-def small_memory(monkeypatch):
-    monkeypatch.setattr(store, "MEMORY", 3 * 3 * 8 * 8)
-
-
-def test_a_set_that_outgrows_memory_is_mapped_from_a_file(folder, tmp_path, small_memory):
-    (folder / "broken.png").write_bytes(b"")
-    images = load_images(folder, 8, 3, cache=tmp_path / "run")
-    assert torch.equal(images.pixels, SIX)
-    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["pixels.json", "pixels.uint8"]
-    assert torch.equal(images.pixels[torch.tensor([4, 0])], SIX[[4, 0]])
-    assert torch.equal(load_images(folder, 8, 3).pixels, SIX)  # no folder given: in memory all the same
-
-
-def test_a_set_that_fits_leaves_no_file(folder, tmp_path):
-    load_images(folder, 8, 3, cache=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_mapped_set_is_decoded_once_and_again_when_it_changed(folder, tmp_path, small_memory, monkeypatch):
-    (folder / "broken.png").write_bytes(b"")
-    first = load_images(folder, 8, 3, cache=tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(data, "fit", None)  # nothing can be decoded
-        again = load_images(folder, 8, 3, cache=tmp_path)
-        assert torch.equal(again.pixels, SIX)
-        assert again.unreadable == ("broken.png",)
-        assert "no picture" in refusal(lambda: load_images(folder, 8, 3, cache=tmp_path, limit=5))
-    assert load_images(folder, 16, 3, cache=tmp_path).pixels.shape == (6, 3, 16, 16)
-    (folder / "0.png").write_bytes(encoded(picture(7)))
-    assert torch.equal(load_images(folder, 8, 3, cache=tmp_path).pixels[0], picture(7))
-    assert torch.equal(first.pixels, SIX)  # what is mapped already stays as it was
-
-
-@pytest.mark.parametrize("damage", ["pixels.uint8", "pixels.json"])
-def test_a_damaged_cache_is_made_again(folder, tmp_path, small_memory, damage):
-    load_images(folder, 8, 3, cache=tmp_path)
-    (tmp_path / damage).write_bytes(b"{")
-    assert torch.equal(load_images(folder, 8, 3, cache=tmp_path).pixels, SIX)
-
-
-def test_an_interrupted_decoding_leaves_nothing_behind(folder, tmp_path, small_memory, monkeypatch):
-    fit, count = data.fit, iter(range(6))
-
-    def interrupted(*args):
-        if next(count) == 5:
-            raise KeyboardInterrupt
-        return fit(*args)
-
-    monkeypatch.setattr(data, "THREADS", 1)
-    monkeypatch.setattr(data, "fit", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        load_images(folder, 8, 3, cache=tmp_path / "run")
-    assert list((tmp_path / "run").iterdir()) == []
-
-
-def test_a_cache_that_cannot_be_written_is_told(folder, small_memory):
-    sentence = refusal(lambda: load_images(folder, 8, 3, cache=folder / "0.png"))
-    assert "0.png" in sentence
-    assert "make room" in sentence
-
-
-# epochs
