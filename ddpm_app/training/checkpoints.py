@@ -3,7 +3,16 @@
 Every file is written beside its place and then moved there, so that it is whole at any moment.
 """
 
-__all__ = ["SETTINGS", "STATE", "TrainingState", "load_state", "save_pipeline", "save_state", "writing"]
+__all__ = [
+    "SETTINGS",
+    "STATE",
+    "TrainingState",
+    "load_state",
+    "save_pipeline",
+    "save_state",
+    "sweep",
+    "writing",
+]
 
 import contextlib
 import json
@@ -102,6 +111,11 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     state.step, state.seconds = values["step"], values["seconds"]
 
 
+def sweep(out: Path) -> None:
+    """Removes what a process that was killed had only begun to write."""
+    shutil.rmtree(out / PARTIAL, ignore_errors=True)
+
+
 def save_pipeline(out: Path, network, config: TrainingConfig, steps_done: int) -> None:
     """A folder that DDPMPipeline.from_pretrained loads: network in half precision, scheduler, settings."""
     from diffusers import DDPMPipeline, DDPMScheduler
@@ -140,7 +154,7 @@ def _into(out: Path) -> Iterator[Path]:
     partial = out / PARTIAL
     try:
         with writing(out):
-            shutil.rmtree(partial, ignore_errors=True)
+            sweep(out)
             partial.mkdir(parents=True)
             yield partial
             files = (path for path in partial.rglob("*") if path.is_file())
@@ -149,7 +163,7 @@ def _into(out: Path) -> Iterator[Path]:
                 place.parent.mkdir(exist_ok=True)
                 os.replace(file, place)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        sweep(out)
 
 
 @contextlib.contextmanager

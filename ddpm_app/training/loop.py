@@ -22,7 +22,7 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError
 from ddpm_app.training.batches import STRIDE, Batch, training_batch
 from ddpm_app.training.card import CardFacts, write_card
-from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state, writing
+from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state, sweep, writing
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
@@ -51,6 +51,7 @@ def train(
     out, started, since, losses = Path(config.out), time.perf_counter(), time.perf_counter(), []
     before = run.state.seconds
     if run.main:
+        sweep(out)
         begin_log(out, run.state.step)
     while run.state.step < config.num_steps:
         losses.append(run.advance())

@@ -155,6 +155,15 @@ def test_a_run_that_is_done_trains_no_further(config):
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
 
 
+def test_what_a_killed_process_had_begun_to_write_is_gone_after_the_next_though_nothing_is_left_to_do(config):
+    list(train(config))
+    begun = Path(config.out, PARTIAL, "unet")
+    begun.mkdir(parents=True)
+    (begun / "config.json").write_text("{")
+    list(train(config))
+    assert not Path(config.out, PARTIAL).exists()
+
+
 def test_a_run_that_is_told_to_stop_ends_saved_after_the_step_at_hand(config, tmp_path):
     answers = iter([False, True])
     told = list(train(config, stopping=lambda: next(answers)))
