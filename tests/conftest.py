@@ -1,5 +1,6 @@
 """What every test shares: an environment without network or telemetry, and one tiny checkpoint."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -10,26 +11,26 @@ import pytest
 
 # networks this small lose more than they gain by sharing work between threads
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-_HF_HOME = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
-_GRADIO = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
+# pytest's own folders stay to be looked into; all else goes with the session: Gradio's client leaves an empty
+# folder at each call, with no way to say where
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+_TEMP = tempfile.TemporaryDirectory(prefix="ddpm-tests-")
+atexit.register(_TEMP.cleanup)  # after what is imported later has cleaned up its own there
+tempfile.tempdir = _TEMP.name
 os.environ |= {  # before anything imports gradio, huggingface_hub or accelerate, which read it once
     "ACCELERATE_USE_CPU": "true",
     "DDPM_APP_RUNTIME": "torch",  # networks this small are not worth compiling
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_TEMP_DIR": _GRADIO.name,  # one for all pages, which Gradio asks for at each file
-    "HF_HOME": _HF_HOME.name,
-    "HF_HUB_CACHE": str(Path(_HF_HOME.name, "hub")),
+    "GRADIO_TEMP_DIR": str(Path(_TEMP.name, "gradio")),  # one for all pages, which Gradio asks for at each file
+    "HF_HOME": str(Path(_TEMP.name, "huggingface")),
+    "HF_HUB_CACHE": str(Path(_TEMP.name, "huggingface", "hub")),
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "NO_PROXY": "127.0.0.1,localhost",
+    "TMPDIR": _TEMP.name,
 }
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    _HF_HOME.cleanup()
-    _GRADIO.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,7 @@ def evaluate_samples(
     yield Scorecard(
         request=asked.request,
         averaging=averaging(asked.request.model, engine.checkpoints),
+        notes=model.notes,
         visits=steps,
         data=called(asked.data),
         extractor=extractor.name,

@@ -23,11 +23,13 @@ Row = Sequence[str]
 class Scorecard:
     """The samples' quality, and that of as many of the data's own pictures, with every condition.
 
-    `own` compares them with the rest of the data, and is None where they would be more than a half of it.
+    `own` compares them with the rest of the data, and is None where they would be more than a half of it; `notes`
+    are the model's own.
     """
 
     request: SampleRequest
     averaging: str
+    notes: tuple[str, ...]
     visits: str
     data: str
     extractor: str
@@ -90,6 +92,7 @@ def _conditions(card: Scorecard) -> list[Row]:
         ("features", card.extractor),
         ("precision and recall", f"3 neighbours, {samples.num_compared:,} pictures of each"),
         ("model's weights", card.averaging),
+        *(("noted of the model", note) for note in card.notes),
         ("sampler", _process(request)),
         ("steps", card.visits),
         ("arithmetic", request.precision),

@@ -12,6 +12,7 @@ SAMPLES = Quality(500, 4000, 500, 1.2345, 7.891, None, 0.75, 0.5)
 CARD = Scorecard(
     request=SampleRequest(model="tiny-8", sampler="ddim", num_inference_steps=20, eta=0.5, seed=3),
     averaging="averaged, decay 0.999",
+    notes=("made for PNDMScheduler",),
     visits="t = 951, …, 1 (20 of 1000, leading)",
     data="mnist/train.parquet",
     extractor="a classifier of 10 classes",
@@ -27,7 +28,7 @@ def test_every_figure_stands_with_all_its_conditions():
     for told in (
         *("1.234", "7.89", "0.750", "0.500", "0.0321"),
         *("500, seeds 3 and on", "mnist/train.parquet, 4,000 pictures", "a classifier of 10 classes"),
-        *("averaged, decay 0.999", "ddim, eta 0.5", "20 of 1000, leading", "3 neighbours", "exact"),
+        *("averaged, decay 0.999", "made for PNDMScheduler", "ddim, eta 0.5", "20 of 1000, leading", "3 neighbours", "exact"),
     ):
         assert told in text
 
