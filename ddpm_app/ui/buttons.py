@@ -1,10 +1,10 @@
 """A tab's main button with its Stop, wired to its handler, its budget and its links."""
 
-__all__ = ["RunButtons", "linked", "run_buttons"]
+__all__ = ["RunButtons", "Undone", "linked", "run_buttons"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gradio as gr
 from gradio.blocks import Block
@@ -14,6 +14,14 @@ from ddpm_app.engine import SampleRequest
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Check, Form
 from ddpm_app.ui.openings import open_with
+
+
+class Undone(NamedTuple):
+    """A handler, its input and its output: it takes back what a run that did not end has drawn."""
+
+    handler: Callable
+    given: Component
+    drawn: Component
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,12 @@ class RunButtons:
         inputs: Sequence[Component],
         outputs: Sequence[Component],
         kind: type = SampleRequest,
+        undone: Undone | None = None,
         **checks: Check,
     ) -> Form:
         """`run`, and the form that a link or a recipe fills, with values that `kind` and `checks` take."""
         form = linked(shared, tab, handler, inputs, self.start, kind, **checks)
-        self.run(shared, tab, handler, inputs, outputs, also=[form.go.change])
+        self.run(shared, tab, handler, inputs, outputs, also=[form.go.change], undone=undone)
         return form
 
     def run(
@@ -48,11 +57,12 @@ class RunButtons:
         outputs: Sequence[Component],
         also: Sequence[Any] = (),
         js: str | None = None,
+        undone: Undone | None = None,
     ) -> None:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
         The first output is the status line. Other events may start it `also`; `js` may change the inputs in
-        the page.
+        the page; `undone` follows a run that is stopped or fails.
         """
         shared.budget_lines[tab] = self.budget
         run = gr.on(
@@ -72,6 +82,8 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
+        for early in (self.stop.click, run.failure) if undone else ():
+            early(*undone, queue=False, show_progress="hidden", api_visibility="private")
         open_with(tab, outputs, str(self.start.value))
 
 

@@ -4,7 +4,7 @@ A path is written `t:seed/t:seed`, a fork each: at x_t the noise of that seed ta
 empty.
 """
 
-__all__ = ["MAX_BRANCHES", "Branch", "Growth", "Path", "Tree", "ordered", "read_paths", "spelled"]
+__all__ = ["MAX_BRANCHES", "Branch", "Growth", "Path", "Tree", "ordered", "read_paths", "spelled", "with_parents"]
 
 import re
 from collections.abc import Sequence
@@ -36,12 +36,19 @@ def spelled(path: Path) -> str:
 def read_paths(text: str) -> list[Path]:
     """The paths in a text, parted by blanks; UserError where one is none."""
     fork, words = r"\d{1,5}:\d{1,19}", text.split()
-    if len(words) >= MAX_BRANCHES or not all(re.fullmatch(f"{fork}(/{fork})*", word) for word in words):
+    paths = [tuple(word.split("/")) for word in words]
+    known = all(re.fullmatch(fork, each) for path in paths for each in path)
+    if len(with_parents(paths)) >= MAX_BRANCHES or not known:
         raise UserError(
             f"branches must be at most {MAX_BRANCHES - 1} paths like 600:8 or 600:8/250:12, a blank between "
             f"two: at t = 600 the noise of seed 8 takes over; got {text[:60]!r}"
         )
-    return [tuple(Fork(*map(int, fork.split(":"))) for fork in word.split("/")) for word in words]
+    return [tuple(Fork(*map(int, each.split(":"))) for each in path) for path in paths]
+
+
+def with_parents(paths: Sequence[tuple]) -> list[tuple]:
+    """The paths and all that lead to them, each once and after its parent."""
+    return sorted({path[:depth]: None for path in paths for depth in range(1, len(path) + 1)}, key=len)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ddpm_app.ui.givens import OWN_STEPS
 from ddpm_app.ui.grids import step_counts
 from ddpm_app.ui.paper import FIGURES
 from ddpm_app.ui.tabs import consistency, interpolate, reconstruct, respacing, variances
+from ddpm_app.ui.trees import read_paths, with_parents
 
 
 def own(*pictures: str | None) -> int:
@@ -68,9 +69,9 @@ def raced(num_images: int, num_inference_steps: int, other_num_inference_steps: 
     )
 
 
-def branched(num_inference_steps: int, branches: str = "", **chosen: Any) -> int:
-    """The trunk, and at most as much again for each path."""
-    walked = (1 + len(branches.split())) * num_inference_steps
+def branched(num_inference_steps: int, branches: str | None = "", **chosen: Any) -> int:
+    """The trunk, and at most as much again for each branch."""
+    walked = (1 + len(with_parents(read_paths(str(branches or ""))))) * num_inference_steps
     return walked + analytic(steps=[num_inference_steps], **chosen)
 
 

@@ -52,3 +52,15 @@ def test_a_tree_grows_where_it_is_forked(page: Page):  # noqa: F811
     rows.nth(2).click(position={"x": 5, "y": 30})
     page.get_by_role("slider", name="t along the path").press("End")
     expect(page.locator(".branching-told")).to_contain_text("nothing is left to draw")
+
+
+def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page):  # noqa: F811
+    open_tab(page, "Branches")
+    rows = page.locator(".branching-row")
+    expect(rows).to_have_count(3, timeout=PATIENCE)
+    fill(page, "Reverse steps", 1000)
+    press(page, "New trunk")
+    expect(rows).to_have_count(1, timeout=PATIENCE)
+    page.get_by_role("button", name="Stop", exact=True).filter(visible=True).first.click()
+    expect(status(page)).to_contain_text("Stopped", timeout=PATIENCE)
+    expect(rows).to_have_count(3, timeout=PATIENCE)

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,8 @@ from gradio_client.exceptions import AppError
 
 from ddpm_app.engine import BranchRequest, Engine, Fork, Frame, SampleRequest
 from ddpm_app.pictures import read_recipe
+from ddpm_app.ui import build_app
+from ddpm_app.ui.openings import open_tree
 from ddpm_app.ui.trees import (
     MAX_BRANCH_BYTES,
     MAX_BRANCHES,
@@ -20,6 +23,7 @@ from ddpm_app.ui.trees import (
     ordered,
     read_paths,
     spelled,
+    with_parents,
 )
 from tests.doubles import refusal
 from tests.ui.test_server import opened, path, status
@@ -144,6 +148,38 @@ def test_what_cannot_be_forked_gets_its_sentence(visitor: Client, values: dict, 
         visitor.predict(**values, api_name="/fork")
 
 
+def test_a_path_grows_what_it_leads_through_and_leaves_it_where_an_x_t_is_kept(visitor: Client):
+    answer = visitor.predict(**TINY, branches="610:20/310:30 610:20/310:31", api_name="/branches")
+    assert "4 branches in" in status(answer[0])
+    rows = sorted(each["forks"] for each in drawn(answer))
+    assert rows == ["", "600:20", "600:20/300:30", "600:20/300:31"]
+
+
+def test_without_a_tree_of_its_own_a_session_is_told_so_though_the_page_opens_with_one(
+    visitor: Client, engine: Engine
+):
+    with pytest.raises(AppError, match="grow a new trunk first"):
+        visitor.predict(api_name="/fork")
+    fns = build_app(engine).fns.values()
+    (kept,) = [each for fn in fns if fn.api_name == "fork" for each in fn.inputs if isinstance(each, gr.State)]
+    assert kept.value is None  # which it is again once Gradio has dropped an old tree
+    (begin,) = [fn.fn for fn in fns if fn.outputs == [kept]]
+    assert begin().paths
+
+
+def test_what_did_not_grow_to_its_end_leaves_the_tree_that_stood_there(engine: Engine):
+    page = build_app(engine)
+    served = {fn.api_name: fn for fn in page.fns.values()}
+    drawn, kept = served["branches"].outputs[1], served["fork"].inputs[-1]
+    undoing = [fn for fn in page.fns.values() if (fn.inputs, fn.outputs) == ([kept], [drawn])]
+    after = [fn.trigger_after for fn in undoing if fn.trigger_only_on_failure]
+    assert after == [served["branches"]._id, served["fork"]._id]
+    stops = {target for fn in undoing for target in fn.targets if target[1] == "click"}
+    assert len(stops) == 2
+    tree = open_tree()
+    assert undoing[0].fn(tree) == tree.drawable()
+
+
 def test_a_full_tree_is_not_grown_further(visitor: Client):
     paths = " ".join(f"900:{seed}" for seed in range(MAX_BRANCHES - 3))
     visitor.predict(**TINY, branches=paths, api_name="/branches")
@@ -241,3 +277,11 @@ def test_paths_are_read_as_they_are_written():
     text = "600:8 600:8/250:12"
     assert " ".join(map(spelled, read_paths(text))) == text
     assert read_paths("  ") == []
+
+
+def test_a_path_stands_after_all_that_lead_to_it_each_once():
+    paths = with_parents(read_paths("600:8/250:12 600:8/250:13/100:1 600:8"))
+    assert [*map(spelled, paths)] == ["600:8", "600:8/250:12", "600:8/250:13", "600:8/250:13/100:1"]
+    many = " ".join(f"{t}:1/50:1" for t in range(100, 112))
+    assert "at most 24" in refusal(lambda: read_paths(f"{many} 90:1"))
+    assert len(read_paths(many)) == 12

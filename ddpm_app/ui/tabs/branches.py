@@ -2,9 +2,9 @@
 
 __all__ = ["build"]
 
+import pathlib
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,14 +15,14 @@ from ddpm_app.engine import BranchRequest, Fork, SampleRequest, visited, visits
 from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, whole
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
-from ddpm_app.ui.buttons import run_buttons
+from ddpm_app.ui.buttons import Undone, run_buttons
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.openings import open_tree
 from ddpm_app.ui.results import Results, Update, results, status_line
 from ddpm_app.ui.sessions import Run, bar, spoken
-from ddpm_app.ui.trees import MAX_BRANCHES, Growth, Tree, ordered, read_paths
+from ddpm_app.ui.trees import MAX_BRANCHES, Growth, Path, Tree, ordered, read_paths, with_parents
 
 ABOUT = r"""Every $x_t$ is a crossroads. Grow a trunk from noise to picture, drag to any moment of it, and
 fork: the same $x_t$ goes on by other noise, and what was not yet settled turns out differently.
@@ -35,7 +35,7 @@ PICKED = """(path, t, ...rest) => {
   const tree = document.querySelector(".branching");
   return [tree?.dataset.path ?? path, Number(tree?.dataset.t ?? t), ...rest];
 }"""
-UI = Path(__file__).parents[1]
+UI = pathlib.Path(__file__).parents[1]
 
 
 def build(shared: Shared) -> Results:
@@ -78,8 +78,11 @@ def build(shared: Shared) -> Results:
             yield from measuring(shared, status, run, trunk)
             run.clock.start()
             tree = yield from grow(run, Tree(trunk, len(loaded.diffusion)), trunk, [()])
-            for path in sorted(paths, key=len):
-                tree = yield from forked(run, tree, path[:-1], path[-1].diffusion_steps, [path[-1].seed])
+            grown: dict[Path, Path] = {(): ()}  # a fork begins where an x_t is kept, near the t of its path
+            for path in with_parents(paths):
+                owner, t, _ = tree.fork_of(grown[path[:-1]], path[-1].diffusion_steps)
+                grown[path] = (*owner, Fork(t, path[-1].seed))
+                tree = yield from forked(run, tree, owner, t, [path[-1].seed])
         done = run.clock.finished(
             f"{len(tree.branches)} branches" if paths else "A trunk to fork",
             f"visited {visits(plain, loaded)}, computed by {loaded.backend}",
@@ -154,6 +157,9 @@ def build(shared: Shared) -> Results:
         files = {shown.sheet: file, shown.sheet_file: gr.DownloadButton(value=file, interactive=True)}
         return update | files | {drawn: tree.drawable(), kept: tree, own: tree.paths}
 
+    def standing(tree: Tree | None) -> Any:
+        return tree.drawable() if tree else gr.skip()
+
     earlier = open_tree()
     explain(ABOUT, "branches")
     with gr.Row(elem_classes="tab"):
@@ -194,12 +200,18 @@ def build(shared: Shared) -> Results:
                     buttons=["copy"],
                 )
                 shown = results("A row for each branch: x̂₀ over t, the picture last", status=status)
-            kept = gr.State(earlier, time_to_live=3600)
+            kept = gr.State(None, time_to_live=3600)
+    # not as its value, or the state would be that again once it is no longer kept
+    gr.on(None, lambda: earlier, None, kept, queue=False, api_visibility="private")
     outputs = [status, drawn, own, kept, *shown.outputs[1:]]
+    undone = Undone(standing, kept, drawn)
     trunk_inputs = [shared.model, *chain.inputs, chain.rederive_eps, again]
-    shown.share(trunk_buttons.wire(shared, "branches", branches, trunk_inputs, outputs, branches=read_paths))
+    form = trunk_buttons.wire(
+        shared, "branches", branches, trunk_inputs, outputs, undone=undone, branches=read_paths
+    )
+    shown.share(form)
     fork_inputs: list[Any] = [path, diffusion_steps, num_branches, noise, next_seed, kept]
-    fork_buttons.run(shared, "fork", fork, fork_inputs, [*outputs, next_seed], js=PICKED)
+    fork_buttons.run(shared, "fork", fork, fork_inputs, [*outputs, next_seed], js=PICKED, undone=undone)
     return shown
 
 
