@@ -21,7 +21,9 @@ os.environ |= {  # before anything imports gradio, huggingface_hub or accelerate
     "ACCELERATE_USE_CPU": "true",
     "DDPM_APP_RUNTIME": "torch",  # networks this small are not worth compiling
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_TEMP_DIR": str(Path(_TEMP.name, "gradio")),  # one for all pages, which Gradio asks for at each file
+    "GRADIO_TEMP_DIR": str(
+        Path(_TEMP.name, "gradio")
+    ),  # one for all pages, which Gradio asks for at each file
     "HF_HOME": str(Path(_TEMP.name, "huggingface")),
     "HF_HUB_CACHE": str(Path(_TEMP.name, "huggingface", "hub")),
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",

@@ -56,8 +56,9 @@ def guard(demo: gr.Blocks, shared: Shared) -> None:
         line = shared.budget_lines.get(str(fn.api_name))
         if line and fn.api_name in WORK:
             line.visible = True
+            follows = [each.change for each in fn.inputs if hasattr(each, "change")]
             gr.on(
-                None,
+                [*follows, shared.facts.change],
                 telling(shared.engine, fn),
                 fn.inputs,
                 line,
@@ -95,13 +96,19 @@ def admit(shared: Shared, fn: BlockFunction, values: list[Any]) -> None:
 
 
 def telling(engine: Engine, fn: BlockFunction) -> Callable:
-    """A handler that says what part of the budget the button would take as its widgets stand."""
+    """A handler that says what part of the budget the button would take as its widgets stand.
+
+    Nothing of a model that is still on its way: to wait for it would hold up everybody's handlers.
+    """
     names = parameters(fn)
 
     def told(*values: Any) -> str:
         arguments = dict(zip(names, values, strict=True))
+        loaded = engine.loaded(arguments["model"])
+        if loaded is None:
+            return ""
         try:
-            part = share(engine.limits, fn, engine.model(arguments["model"]), arguments)
+            part = share(engine.limits, fn, loaded, arguments)
             engine.limits.check(part)
         except UserError as error:
             return f"**Too much here:** {error}"
@@ -118,10 +125,18 @@ def parameters(fn: BlockFunction) -> list[str]:
 
 def share(limits: Limits, fn: BlockFunction, loaded: Model, arguments: dict[str, Any]) -> float:
     """The part of the budget that these arguments ask for; 0 for what is no request at all."""
+    given = zip(fn.inputs, arguments.values(), strict=False)
+    if not all(is_number(value) for widget, value in given if isinstance(widget, gr.Slider | gr.Number)):
+        return 0.0  # to multiply a word by a number would repeat it
     try:
         return limits.share(WORK[str(fn.api_name)](**arguments, loaded=loaded), loaded)
     except (KeyError, OverflowError, TypeError):  # the request itself will say what is wrong with them
         return 0.0
+
+
+def is_number(value: Any) -> bool:
+    """Whether a number came where a widget gives one, and not a truth."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def waits(demo: gr.Blocks, session: str) -> bool:

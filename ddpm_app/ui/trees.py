@@ -4,7 +4,17 @@ A path is written `t:seed/t:seed`, a fork each: at x_t the noise of that seed ta
 empty.
 """
 
-__all__ = ["MAX_BRANCHES", "Branch", "Growth", "Path", "Tree", "ordered", "read_paths", "spelled", "with_parents"]
+__all__ = [
+    "MAX_BRANCHES",
+    "Branch",
+    "Growth",
+    "Path",
+    "Tree",
+    "ordered",
+    "read_paths",
+    "spelled",
+    "with_parents",
+]
 
 import re
 from collections.abc import Sequence

@@ -161,7 +161,9 @@ def test_without_a_tree_of_its_own_a_session_is_told_so_though_the_page_opens_wi
     with pytest.raises(AppError, match="grow a new trunk first"):
         visitor.predict(api_name="/fork")
     fns = build_app(engine).fns.values()
-    (kept,) = [each for fn in fns if fn.api_name == "fork" for each in fn.inputs if isinstance(each, gr.State)]
+    (kept,) = [
+        each for fn in fns if fn.api_name == "fork" for each in fn.inputs if isinstance(each, gr.State)
+    ]
     assert kept.value is None  # which it is again once Gradio has dropped an old tree
     (begin,) = [fn.fn for fn in fns if fn.outputs == [kept]]
     assert begin().paths

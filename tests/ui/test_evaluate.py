@@ -8,12 +8,13 @@ from gradio_client import Client, handle_file
 
 from ddpm_app.commands import evaluate as evaluating
 from ddpm_app.engine import SampleRequest
-from ddpm_app.pictures import to_picture
+from ddpm_app.pictures import read_recipe, to_picture
 from ddpm_app.ui import build_app
 from ddpm_app.ui.forms import UNTOLD
-from ddpm_app.ui.tabs.evaluate import MOST_CALLS, command, data_of, refuse_excess
+from ddpm_app.ui.tabs.evaluate import MOST_CALLS, command, data_of, refuse_excess, refuse_parquet
 from tests.doubles import refusal
 from tests.training.runs import picture
+from tests.ui.test_server import opened, path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +48,7 @@ def test_the_scorecard_comes_after_live_samples_and_says_what_it_is_not(client: 
     assert (values["samples"]["num_images"], values["samples"]["num_reference"]) == (32, 40)
     lines = [re.sub("<.*?>", "", output[0]) for output in job.outputs()]
     assert any(line.startswith("Drawing samples: ") for line in lines)
-    assert sheet
+    assert read_recipe(path(sheet))["num_images"] == 32
 
 
 def test_nothing_to_compare_with_is_said_in_words(tmp_path):
@@ -62,6 +63,23 @@ def test_a_public_page_bounds_the_work_and_every_page_the_samples():
     refuse_excess(128, MOST_CALLS // 128, local=False)
     assert "public page" in refusal(lambda: refuse_excess(128, MOST_CALLS // 128 + 1, local=False))
     assert "at most 1024" in refusal(lambda: refuse_excess(1025, 1, local=True))
+
+
+def test_a_public_page_reads_no_parquet_file_whose_few_bytes_may_stand_for_gigabytes():
+    refuse_parquet(["a.parquet"], local=True)
+    refuse_parquet(["a.png", "b.zip"], local=False)
+    refuse_parquet(None, local=False)
+    assert "no parquet files" in refusal(lambda: refuse_parquet(["a.png", "b.PARQUET"], local=False))
+
+
+def test_whether_eps_follows_the_clipped_guess_is_asked_here_too(client: Client):
+    def drawn(**settings):
+        answer = client.predict(
+            "tiny-8", num_images=32, sampler="ddim", num_inference_steps=3, **settings, api_name="/evaluate"
+        )
+        return opened(path(answer[1])).tobytes()
+
+    assert drawn() != drawn(rederive_eps=False)
 
 
 def test_a_public_page_offers_no_folder_of_the_machine(engine):

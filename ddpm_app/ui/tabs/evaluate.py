@@ -53,6 +53,7 @@ def build(shared: Shared, *, local: bool) -> None:
         precision: str,
         request: gr.Request,
         uploads: list[str] | None = None,
+        rederive_eps: bool = True,
     ) -> Iterator[Update]:
         """Draws samples and measures them against data; the last update has the scorecard."""
         from ddpm_app.evaluation.draws import collect
@@ -62,6 +63,7 @@ def build(shared: Shared, *, local: bool) -> None:
         wanted = requested(SampleRequest, locals(), num_images=1)
         refuse_excess(num_images, num_inference_steps, local)
         folder = new_folder()
+        refuse_parquet(uploads, local)
         data = data_of(one_of("source", source, offered.values()), folder, uploads, path)
         asked = Evaluation(
             request=wanted, num_images=num_images, data=data, out=folder / "evaluation", limit=MOST_PICTURES
@@ -83,8 +85,9 @@ def build(shared: Shared, *, local: bool) -> None:
         report = folder / "report.json"
         report.write_text(json.dumps(asdict(card), indent=2) + "\n")
         told = shared.forms["evaluate"].told(locals())
-        picture = sheet(collect(asked.out / SAMPLES, min(SHOWN, num_images)))
-        file = save_png(picture, folder / "samples.png", wanted.recipe() | {"num_images": SHOWN})
+        some = min(SHOWN, num_images)
+        picture = sheet(collect(asked.out / SAMPLES, some))
+        file = save_png(picture, folder / "samples.png", wanted.recipe() | {"num_images": some})
         yield {
             status: whole.finished(f"{num_images} samples measured", card.visits),
             shown: str(file),
@@ -98,7 +101,7 @@ def build(shared: Shared, *, local: bool) -> None:
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             buttons = run_buttons("Evaluate")
-            source, uploads, path = data_form(offered)
+            source, uploads, path = data_form(offered, local)
             num_images = gr.Slider(
                 32,
                 MOST_SAMPLES,
@@ -116,12 +119,12 @@ def build(shared: Shared, *, local: bool) -> None:
                 download = gr.DownloadButton("Report as JSON", size="sm", interactive=False, min_width=90)
                 link = link_button()
             code = code_block()
-    inputs = [shared.model, source, path, num_images, *chain.inputs, uploads]
+    inputs = [shared.model, source, path, num_images, *chain.inputs, uploads, chain.rederive_eps]
     outputs = [status, shown, scorecard, download, code]
     copies_link(link, buttons.wire(shared, "evaluate", evaluate, inputs, outputs))
 
 
-def data_form(offered: dict[str, str]) -> tuple[gr.Radio, gr.File, gr.Textbox]:
+def data_form(offered: dict[str, str], local: bool) -> tuple[gr.Radio, gr.File, gr.Textbox]:
     """Where the data comes from: the choice, files, a path."""
     source = gr.Radio(
         list(offered.items()),
@@ -131,8 +134,8 @@ def data_form(offered: dict[str, str]) -> tuple[gr.Radio, gr.File, gr.Textbox]:
     )
     uploads = gr.File(
         file_count="multiple",
-        file_types=["image", ".zip", ".parquet"],
-        label="Pictures, .zip or .parquet files",
+        file_types=["image", ".zip", *([".parquet"] if local else [])],
+        label="Pictures, .zip or .parquet files" if local else "Pictures or .zip files",
         height=140,
         visible=False,
     )
@@ -179,6 +182,12 @@ def refuse_excess(num_images: int, num_inference_steps: int, local: bool) -> Non
             f"samples times steps may be {MOST_CALLS:,} on a public page; "
             f"got {num_images * num_inference_steps:,}: take fewer of either"
         )
+
+
+def refuse_parquet(uploads: list[str] | None, local: bool) -> None:
+    """UserError for a parquet file of a stranger, of which a few bytes may stand for gigabytes of cells."""
+    if not local and any(file.lower().endswith(".parquet") for file in uploads or ()):
+        raise UserError("a public page reads no parquet files; upload the pictures, or a .zip of them")
 
 
 def place(at: Any) -> str:

@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 
 from ddpm_app.engine import Engine
+from ddpm_app.ui.public import parameters, share
 from ddpm_app.ui.work import WORK
 from tests.ui.public.conftest import MODEL, asked, endpoints
 
@@ -101,3 +102,35 @@ def test_a_line_under_the_button_tells_the_share_before_the_click(page: gr.Block
     values = [each.value for each in sample.inputs]
     assert say(*values) == "Takes 16 % of what one run may take on this public page."
     assert "Too much here" in say(*[1000 if value == 20 else value for value in values])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_images": 10**15, "num_inference_steps": "a"},
+        {"num_images": True, "num_inference_steps": 5},
+        {"num_images": [1] * 9, "num_inference_steps": 10**9},
+    ],
+    ids=str,
+)
+def test_what_is_no_number_is_not_multiplied(page: gr.Blocks, engine: Engine, settings: dict):
+    fn, loaded = endpoints(page)["sample"], engine.model(MODEL)
+    given = dict(zip(parameters(fn), (each.value for each in fn.inputs), strict=True)) | settings
+    assert share(engine.limits, fn, loaded, given) == 0  # the widget or the request refuses it
+
+
+def test_an_empty_box_of_branches_asks_for_the_trunk_alone(engine: Engine):
+    chosen = {"loaded": engine.model(MODEL), "sampler": "ddpm", "variance_type": "auto"}
+    trunk = WORK["branches"](10, None, **chosen)
+    assert trunk == WORK["branches"](10, "", **chosen)
+    assert WORK["branches"](10, "600:8/250:12", **chosen) == 3 * trunk  # with the one it is forked from
+
+
+def test_a_model_on_its_way_holds_up_no_line_under_a_button(page: gr.Blocks, engine: Engine, monkeypatch):
+    monkeypatch.setattr(engine, "model", lambda *_: pytest.fail("waited for the model"))
+    sample = endpoints(page)["sample"]
+    (say,) = [fn.fn for fn in page.fns.values() if fn.name == "told" and fn.inputs == sample.inputs]
+    values = [
+        "tiny-of-tomorrow" if value == MODEL else value for value in (each.value for each in sample.inputs)
+    ]
+    assert say(*values) == ""
