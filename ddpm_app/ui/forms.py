@@ -49,7 +49,11 @@ class Told:
     @property
     def json(self) -> str:
         """The same for people to read, without the pictures."""
-        plain = {name: value for name, value in self.settings.items() if not name.startswith("picture")}
+        plain = {
+            name: value
+            for name, value in self.settings.items()
+            if value is None or not name.startswith("picture")
+        }
         return json.dumps(plain, indent=2)
 
 
@@ -130,12 +134,20 @@ class Form:
     def told(self, arguments: Mapping[str, Any], **pictures: Tensor) -> Told:
         """What a handler with these arguments was asked, and the pictures, (C, H, W), that it began from."""
         plain = {name: arguments[name] for name in self._plain}
+        empty = {name: None for name, control in self.controls.items() if isinstance(control, gr.Image)}
         sources = {name: as_source(picture) for name, picture in pictures.items()}
-        return Told({"tab": self.tab, **plain, **sources}, self.checkpoints)
+        return Told({"tab": self.tab, **plain, **empty, **sources}, self.checkpoints)
 
-    def accepted(self, given: Mapping[str, Any], length: int) -> tuple[dict[str, Any], list[str]]:
-        """A value for every control but the model; for those given wrongly a sentence, and the default."""
-        values = {name: control.constructor_args.get("value") for name, control in self.own.items()}
+    def accepted(
+        self, given: Mapping[str, Any], length: int, beginnings: Mapping[Component, Any] | None = None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """A value for every control but the model; for those given wrongly a sentence, and the default.
+
+        That is one of the `beginnings`, or what the control was built with.
+        """
+        known = {control: control.constructor_args.get("value") for control in self.own.values()}
+        known |= beginnings or {}
+        values = {name: known[control] for name, control in self.own.items()}
         taken: dict[str, Any] = {}
         said = []
         for name, control in self.own.items():

@@ -2,6 +2,7 @@
 
 __all__ = [
     "OWN_STEPS",
+    "beginnings",
     "examples",
     "follow_model",
     "offer_examples",
@@ -13,10 +14,10 @@ import filecmp
 from collections.abc import Iterable
 
 import gradio as gr
+from gradio.components import Component
 from torch import Tensor
 
 from ddpm_app.engine import CancelToken, SampleRequest
-from ddpm_app.models import DEFAULT_MODEL
 from ddpm_app.pictures import read_picture
 from ddpm_app.ui.controls import Shared, Shelf
 from ddpm_app.ui.files import unpacked
@@ -61,8 +62,9 @@ def own_or_given(
     return [next(own) if picture is None else picture for picture in given]
 
 
-def examples(shared: Shared, model: str = DEFAULT_MODEL) -> list[str]:
-    """Files of pictures that the model drew, where it is one that comes with some."""
+def examples(shared: Shared, model: str | None = None) -> list[str]:
+    """Files of pictures that the model drew, where it comes with some; of the page's first one if None."""
+    model = model or str(shared.model.value)
     known = model in shared.engine.available_models()
     folder = shared.engine.checkpoints / model / "examples"
     return [str(file) for file in sorted(folder.glob("*.png"))] if known else []
@@ -74,12 +76,19 @@ def offer_examples(shared: Shared, image: gr.Image, first: int = 0) -> None:
     offered = gr.Dataset(components=[image], samples=rows, type="index", label="Examples", visible=bool(rows))
     shared.shelves.append(Shelf(offered, image, first))
     offered.click(
-        lambda model, place: examples(shared, model)[place],
+        lambda model, place: dict(enumerate(examples(shared, model))).get(place),  # or it was just chosen
         [shared.model, offered],
         image,
         queue=False,
         api_visibility="private",
     )
+
+
+def beginnings(shared: Shared, model: str) -> dict[Component, str | None]:
+    """What each picture input that does not begin empty begins with, where the model is this one."""
+    own = dict(enumerate(examples(shared, model)))
+    filled = [shelf for shelf in shared.shelves if shelf.image.constructor_args.get("value")]
+    return {shelf.image: own.get(shelf.first) for shelf in filled}
 
 
 def follow_model(shared: Shared) -> None:

@@ -20,6 +20,7 @@ from ddpm_app.models import HUB_MODELS
 from ddpm_app.pictures import read_recipe
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Asked
+from ddpm_app.ui.givens import beginnings
 from ddpm_app.ui.sessions import spoken
 
 ABOUT = """Every picture made here carries its recipe. Drop one in, a sheet or an animation too: the model,
@@ -102,7 +103,7 @@ class Replay:
                 raise
             name, sentences = shared.model.value, [f"{error}. The default stays."]
             loaded = shared.engine.model(name)
-        values, more = form.accepted(settings, len(loaded.diffusion))
+        values, more = form.accepted(settings, len(loaded.diffusion), beginnings(shared, name))
         chosen: Restored = {shared.model: name} if "model" in form.controls else {}
         return {
             self.notice: said(f"{what}: {form.tab}" + (f" with {name}" if chosen else ""), sentences + more),

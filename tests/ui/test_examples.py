@@ -2,12 +2,15 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from ddpm_app.engine import Engine
 from ddpm_app.models import BUNDLED
 from ddpm_app.ui import build_app
+from ddpm_app.ui.forms import Asked
 
 EMOJI, DIGITS = (BUNDLED / name / "examples" for name in ("emoji-32", "mnist-28"))
 
@@ -43,3 +46,29 @@ def test_an_example_of_another_model_makes_way_and_a_visitors_picture_stays(hand
     own = tmp_path / "own.png"
     own.write_bytes(copy.read_bytes() + b" ")
     assert begun(handlers, "mnist-28", own) == {str(own)}
+
+
+def test_a_page_begins_with_the_examples_of_the_model_that_it_begins_with():
+    demo = build_app(Engine("cpu"), "mnist-28", training=False)
+    shelves = [block for block in demo.blocks.values() if isinstance(block, gr.Dataset)]
+    assert {Path(file).parent for shelf in shelves for (file,) in shelf.raw_samples} == {DIGITS}
+    blocks = demo.blocks.values()
+    begun = [each.constructor_args["value"] for each in blocks if "picture" in (each.elem_classes or [])]
+    assert {file for file in begun if file} == {str(DIGITS / "0.png"), str(DIGITS / "1.png")}
+
+
+def test_an_example_that_is_no_longer_there_places_nothing():
+    demo = build_app(Engine("cpu"), "exact-shapes", training=False)
+    shelves = [block for block in demo.blocks.values() if isinstance(block, gr.Dataset)]
+    clicks = [fn.fn for fn in demo.fns.values() if fn.inputs[1:] and fn.inputs[1] in shelves]
+    assert len(clicks) == len(shelves)
+    assert {click("exact-shapes", 0) for click in clicks} == {None}
+    assert {click("mnist-28", 2) for click in clicks} == {str(DIGITS / "2.png")}
+
+
+def test_a_link_begins_with_an_example_of_its_own_model():
+    demo = build_app(Engine("cpu"), training=False)
+    follow = next(fn.fn for fn in demo.fns.values() if fn.name == "from_link")
+    request = SimpleNamespace(query_params={"tab": "likelihood", "model": "mnist-28"})
+    (asked,) = [value for value in follow(request).values() if isinstance(value, Asked)]
+    assert asked.values["picture"] == str(DIGITS / "0.png")

@@ -1,5 +1,7 @@
 """What a link or a recipe may say about a tab's controls, and what comes of it."""
 
+import json
+
 import gradio as gr
 import pytest
 import torch
@@ -131,6 +133,18 @@ def test_what_a_run_was_told_sets_its_form_again_with_its_pictures(forms: dict[s
         assert torch.equal(read_picture(values[name], (3, 32, 32)), picture)
     plain = [name for name in form.own if name not in ends]
     assert {name: values[name] for name in plain} == {name: arguments[name] for name in plain}
+
+
+def test_a_picture_box_that_was_empty_is_empty_again(forms: dict[str, Form]):
+    form = forms["interpolate"]
+    told = form.told(form.accepted({}, T)[0] | {"model": MODEL}, picture_a=torch.zeros(3, 8, 8).byte())
+    values, said = form.accepted(told.settings, T, {form.controls["picture_b"]: "example.png"})
+    assert said == []
+    assert values["picture_a"]
+    assert values["picture_b"] is None
+    assert json.loads(told.json)["picture_b"] is None
+    values, _ = form.accepted({}, T, {form.controls["picture_b"]: "example.png"})
+    assert values["picture_b"] == "example.png"
 
 
 def test_a_gray_picture_stays_gray_on_its_way_through_a_recipe(forms: dict[str, Form]):

@@ -1,6 +1,7 @@
 import re
 from itertools import pairwise
 
+import gradio as gr
 import pytest
 from PIL import Image
 
@@ -53,6 +54,12 @@ def test_training_is_no_part_of_the_public_api(handlers):
 
 def test_a_page_without_training_has_no_handler_of_it(handlers):
     assert not any("train" in module for module, _ in handlers[False])
+
+
+def test_a_stop_that_is_taken_back_leaves_the_page_at_its_run(tiny_pipeline):
+    demo = build_app(Engine("cpu", tiny_pipeline.parent), "tiny-8")
+    (stop,) = [fn for fn in demo.fns.values() if isinstance(fn.js, str) and "for good" in fn.js]
+    assert stop.fn("") == [gr.skip()] * len(stop.outputs)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,8 @@ def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunVie
     def acting(act: Callable[[Path], None]) -> Callable:
         @spoken
         def handler(name: str) -> list[Any]:
+            if not name:  # the question was answered with no
+                return [gr.skip()] * len(outputs)
             if name in runs.names(checkpoints):
                 act(checkpoints.resolve() / name)
             return look(name)
