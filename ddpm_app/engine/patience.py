@@ -43,8 +43,8 @@ class Patience:
         try:
             return future.result(self._seconds)
         except futures.TimeoutError:  # until Python 3.10 not the built-in one
-            if future.done():  # the function's own
-                raise
+            if future.done():  # this moment, or the timeout is the function's own
+                return future.result()
             self._work.put(None)  # nobody waits for this thread any more
             self._work = None
             raise Stalled(future) from None

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -214,3 +215,18 @@ def test_giving_up_does_not_depend_on_whose_timeout_it_is(monkeypatch):
         Patience(0.01).call(lambda: released.wait(60))
     released.set()
     assert stalled.value.future.result(60) is True
+
+
+def test_an_answer_of_the_last_moment_is_taken(monkeypatch):
+    result = futures.Future.result
+
+    def too_late(future, timeout=None):
+        if timeout is None:
+            return result(future)
+        futures.wait([future])
+        raise futures.TimeoutError
+
+    monkeypatch.setattr(futures.Future, "result", too_late)
+    assert Patience(60).call(lambda: 7) == 7
+    with pytest.raises(KeyError):
+        Patience(60).call(lambda: {}["no"])
