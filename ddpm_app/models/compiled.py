@@ -12,7 +12,9 @@ __all__ = ["CompiledDenoiser"]
 import os
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
+from weakref import proxy
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +77,9 @@ class CompiledDenoiser:
             if self._thread or self._obstacle or not self._wanted or _ending():
                 return
             self._image_shape = image_shape
-            self._thread = threading.Thread(target=self._compile, name="compile")
+            self._thread = threading.Thread(
+                target=CompiledDenoiser._compile, args=(proxy(self),), name="compile"
+            )
             self._thread.start()
 
     def settle(self, image_shape: tuple[int, ...]) -> None:
@@ -85,16 +89,17 @@ class CompiledDenoiser:
             self._thread.join()
 
     def _compile(self) -> None:
-        try:
-            with _COMPILING:
+        """Through a weak proxy of `self`: it ends before the next layout once the model has left memory."""
+        with suppress(ReferenceError), _COMPILING:
+            try:
                 compiler = Compiler(self._network, self._image_shape, self._format)
                 for layout in compiler.layouts:
                     self._plan = [*self._plan, self._proven(compiler, layout)]
-        except _Unfit as unfit:
-            self._obstacle, self._plan = str(unfit), []
-        except Exception as error:  # whatever the runtime says, its cause last, torch goes on
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            self._obstacle, self._plan = f"OpenVINO refused: {reason[:100]}", []
+            except _Unfit as unfit:
+                self._obstacle, self._plan = str(unfit), []
+            except Exception as error:  # whatever the runtime says, its cause last, torch goes on
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                self._obstacle, self._plan = f"OpenVINO refused: {reason[:100]}", []
 
     def _proven(self, compiler: Compiler, layout: Layout) -> Pieces:
         """Pieces that compute what torch computes; the first ones, unless kept from another start, sooner."""

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from weakref import ref
 
 import pytest
 import torch
@@ -193,6 +194,45 @@ def test_many_callers_at_once_get_their_own_images_even_of_another_size():
     for k, output in outputs.items():
         torch.testing.assert_close(output, plain(network, *batches[k]), rtol=0, atol=1e-5)
     assert len(outputs) == len(batches)
+
+
+@pytest.fixture
+def layouts(monkeypatch):
+    """The layouts that were compiled, and what is called before each of them."""
+    made, before, compile_one = [], [], pieces.Compiler.compile
+
+    def watched(compiler, layout):
+        for callback in before:
+            callback()
+        made.append(layout)
+        return compile_one(compiler, layout)
+
+    monkeypatch.setattr(pieces.Compiler, "compile", watched)
+    return made, before
+
+
+def test_a_network_that_left_memory_while_another_was_compiled_is_not_compiled(layouts):
+    denoiser = network_denoiser(tiny_network(), CPU, "exact")[0]
+    with compiled._COMPILING:
+        denoiser.start((3, 8, 8))
+        thread, gone = denoiser._thread, ref(denoiser)
+        del denoiser
+        assert gone() is None
+    thread.join()
+    assert layouts[0] == []
+
+
+def test_a_network_that_leaves_memory_while_it_is_compiled_is_compiled_no_further(layouts):
+    (made, before), begun, left = layouts, threading.Event(), threading.Event()
+    before += [begun.set, lambda: left.wait(60)]
+    denoiser = network_denoiser(tiny_network(), CPU, "exact")[0]
+    denoiser.start((3, 8, 8))
+    thread = denoiser._thread
+    assert begun.wait(60)
+    del denoiser
+    left.set()
+    thread.join()
+    assert len(made) == 1
 
 
 ENDING = """
