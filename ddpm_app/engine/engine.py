@@ -194,7 +194,7 @@ class Engine:
             token.check()
             with worker.shelf.borrow(*self._wanted(worker, request.model, request.precision)) as model:
                 compute = partial(worker.batcher.compute, alone=getattr(request, "alone", False))
-                yield replace(model, denoiser=partial(compute, model.denoiser, token))
+                yield replace(model, denoiser=partial(compute, model.denoiser, token), check=token.check)
         finally:
             with self._counting:
                 worker.active_images -= num_images

@@ -12,6 +12,7 @@ __all__ = ["CompiledDenoiser"]
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from weakref import proxy
@@ -24,6 +25,7 @@ from ddpm_app.models.pieces import Compiler, Layout, Pieces, fitting
 
 PATIENCE = 2.0  # seconds of torch's work after which a network is worth compiling
 COPIES = 9  # once compiled: 1,340 MB were taken by a network of 143 MB
+CHECK_SECONDS = 0.2
 ROUNDS = 3
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}  # of the largest output
 _COMPILING = threading.Lock()  # one network at a time: the rest of the machine is for the runs
@@ -82,11 +84,12 @@ class CompiledDenoiser:
             )
             self._thread.start()
 
-    def settle(self, image_shape: tuple[int, ...]) -> None:
-        """Returns when what computes changes no more."""
+    def settle(self, image_shape: tuple[int, ...], check: Callable[[], None] = lambda: None) -> None:
+        """Returns when what computes changes no more, or raises what `check` does meanwhile."""
         self.start(image_shape)
-        if self._thread:
-            self._thread.join()
+        while self._thread and self._thread.is_alive():
+            check()
+            self._thread.join(CHECK_SECONDS)
 
     def _compile(self) -> None:
         """Through a weak proxy of `self`: it ends before the next layout once the model has left memory."""
