@@ -209,8 +209,8 @@ class Engine:
 
     def _share(self, request: Any, model: Model) -> float:
         """The part of the budget that the request takes, with what has to be measured for it."""
-        calls = request.network_calls + analytic.measuring_calls(model, request)
-        return self.limits.share(calls, model)
+        unasked = analytic.measuring_calls(model, request) + likelihood.unasked_terms(request, model)
+        return self.limits.share(request.network_calls + unasked, model)
 
     def _renew(self) -> None:
         """As it is, in a process forked from this one, in which nothing runs and nobody holds a lock."""
