@@ -62,6 +62,16 @@ def test_a_run_within_the_budget_is_served_and_one_beyond_it_is_told_what_to_do(
     assert public.active_runs == 0
 
 
+@pytest.mark.parametrize(
+    ("share", "times", "percent"),
+    [(1.0001, "1", "99"), (1.2, "1.2", "83"), (350, "350", "0.28"), (12_345_678, "12300000", "0.0000081")],
+)
+def test_what_is_still_allowed_is_a_number_that_one_can_read_and_rely_on(share, times, percent):
+    sentence = refusal(lambda: Limits(operations=1).check(share))
+    assert f"takes {times} times" in sentence
+    assert f", {percent} % of them" in sentence
+
+
 def test_the_runs_of_one_click_are_counted_together(public):
     click = CancelToken()
     list(public.run(asking(6, 10), click))
