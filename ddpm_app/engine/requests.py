@@ -118,7 +118,7 @@ class StochasticRequest(SampleRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 1, MAX_STEPS))
-        if self.sampler in DETERMINISTIC:
+        if self.sampler in DETERMINISTIC and not self.langevin_steps:
             raise UserError(
                 f"{self.sampler} draws no noise, so every continuation of one x_t would be the same picture; "
                 "choose ddpm, sde-dpmsolver++, or ddim with eta above 0"
