@@ -135,7 +135,8 @@ class CompiledDenoiser:
 
     def _trial(self, pieces: Pieces) -> tuple[Tensor, Tensor]:
         x_t = torch.randn((pieces.images, *self._image_shape), generator=torch.Generator().manual_seed(0))
-        return x_t, torch.arange(pieces.images) * 37
+        known = [each.num_embeddings for each in self._network.modules() if isinstance(each, nn.Embedding)]
+        return x_t, torch.arange(pieces.images) * 37 % min(known, default=1000)  # learned timesteps, if any
 
 
 class _Unfit(Exception):

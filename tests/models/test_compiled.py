@@ -54,6 +54,14 @@ def test_the_compiled_network_computes_what_torch_computes_for_every_batch_size(
         torch.testing.assert_close(denoiser(x_t, t), plain(network, x_t, t), rtol=0, atol=1e-5)
 
 
+def test_a_network_that_knows_few_timesteps_is_tried_on_no_others():
+    network = tiny_network(time_embedding_type="learned", num_train_timesteps=10)
+    denoiser = settled(network)
+    assert str(denoiser) == OPENVINO
+    x_t, t = batch(9)
+    torch.testing.assert_close(denoiser(x_t, t % 10), plain(network, x_t, t % 10), rtol=0, atol=1e-5)
+
+
 def test_torch_computes_until_the_network_has_worked_and_is_compiled(monkeypatch):
     denoiser, _ = network_denoiser(tiny_network(), CPU, "exact")
     before = denoiser(*batch(5))
