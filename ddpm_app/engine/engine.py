@@ -194,7 +194,7 @@ class Engine:
             token.check()
             with worker.shelf.borrow(*self._wanted(worker, request.model, request.precision)) as model:
                 compute = partial(worker.batcher.compute, alone=getattr(request, "alone", False))
-                yield replace(model, denoiser=partial(compute, model.denoiser, token))
+                yield replace(model, denoiser=partial(compute, model.denoiser, token), check=token.check)
         finally:
             with self._counting:
                 worker.active_images -= num_images
@@ -209,8 +209,8 @@ class Engine:
 
     def _share(self, request: Any, model: Model) -> float:
         """The part of the budget that the request takes, with what has to be measured for it."""
-        calls = request.network_calls + analytic.measuring_calls(model, request)
-        return self.limits.share(calls, model)
+        unasked = analytic.measuring_calls(model, request) + likelihood.unasked_terms(request, model)
+        return self.limits.share(request.network_calls + unasked, model)
 
     def _renew(self) -> None:
         """As it is, in a process forked from this one, in which nothing runs and nobody holds a lock."""

@@ -1,6 +1,6 @@
 """What one picture costs: the variational bound, and what a receiver has after some of its bits."""
 
-__all__ = ["compress", "least_terms", "likelihood"]
+__all__ = ["compress", "least_terms", "likelihood", "unasked_terms"]
 
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
@@ -78,6 +78,13 @@ def compress(request: CompressionRequest, model: Model) -> Iterator[CompressionR
 def least_terms(length: int) -> int:
     """How many timesteps of a chain of that length `compress` measures, if asked for fewer."""
     return sum(len(places) for places, _ in _between(milestones(length), 0, torch.Generator()))
+
+
+def unasked_terms(request: object, model: Model) -> int:
+    """How many terms `compress` measures of this model beyond those that it is asked for."""
+    if type(request) is not CompressionRequest:
+        return 0
+    return max(0, least_terms(len(model.diffusion)) - request.num_terms)
 
 
 def _setting(request: CompressionRequest, model: Model) -> tuple[GaussianDiffusion, Tensor, torch.Generator]:

@@ -5,18 +5,18 @@ __all__ = ["Patience", "Stalled"]
 import math
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent import futures
 from queue import SimpleQueue
 from typing import TypeVar
 
 Result = TypeVar("Result")
-Work = tuple[Callable[[], object], "Future[object]"]
+Work = tuple[Callable[[], object], "futures.Future[object]"]
 
 
 class Stalled(Exception):
     """The work has not come back in time; `future` is done once it does."""
 
-    def __init__(self, future: "Future[object]") -> None:
+    def __init__(self, future: "futures.Future[object]") -> None:
         super().__init__()
         self.future = future
 
@@ -35,16 +35,16 @@ class Patience:
         """
         if self._seconds == math.inf:
             return function()
-        future: Future = Future()
+        future: futures.Future = futures.Future()
         if self._work is None:
             self._work = SimpleQueue()
             threading.Thread(target=_serve, args=(self._work,), name="passes", daemon=True).start()
         self._work.put((function, future))
         try:
             return future.result(self._seconds)
-        except TimeoutError:
-            if future.done():  # the function's own
-                raise
+        except futures.TimeoutError:  # until Python 3.10 not the built-in one
+            if future.done():  # this moment, or the timeout is the function's own
+                return future.result()
             self._work.put(None)  # nobody waits for this thread any more
             self._work = None
             raise Stalled(future) from None

@@ -102,7 +102,9 @@ def forward(request: ForwardRequest) -> Tensor:
 def chain_of(request: SampleRequest, model: Model) -> GaussianDiffusion:
     """The model's chain with the request's variance, respaced to the request's number of steps."""
     chain = model.diffusion
-    if request.variance_type != AUTO and request.sampler == "ddpm":  # ddim's is eta
+    if request.sampler != "ddpm":  # which alone takes it; a learned one may forbid to skip timesteps
+        chain = chain.with_variance("fixed_small")
+    elif request.variance_type != AUTO:
         chain = chain.with_variance(request.variance_type)  # type: ignore[arg-type]
     spacing = None if request.timestep_spacing == AUTO else request.timestep_spacing
     return chain.respaced(request.num_inference_steps, spacing)  # type: ignore[arg-type]

@@ -61,6 +61,8 @@ class SampleRequest:
     langevin_steps: int = 0  # corrections after each reverse step but the last, with any sampler
     langevin_snr: float = DEFAULT_SNR  # the signal-to-noise ratio r of each
 
+    more_steps = 0  # at most, beside num_inference_steps
+
     def __post_init__(self) -> None:
         if not isinstance(self.model, str):
             raise UserError(f"model must be a name, a folder or owner/repo; got {shortened(self.model)}")
@@ -89,7 +91,7 @@ class SampleRequest:
     @property
     def network_calls(self) -> int:
         """How often the network is used at most, counted in single images."""
-        return self.num_images * self.num_inference_steps * (1 + self.langevin_steps)
+        return self.num_images * (self.num_inference_steps + self.more_steps) * (1 + self.langevin_steps)
 
     def recipe(self) -> dict[str, Any]:
         """The settings that make these images again: every field but pictures."""
@@ -111,21 +113,18 @@ class StochasticRequest(SampleRequest):
     diffusion_steps: int = 750
     picture: Tensor | None = field(default=None, compare=False, repr=False, metadata={"recipe": False})
 
+    more_steps = 1  # the chain is led through x_t
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 1, MAX_STEPS))
-        if self.sampler in DETERMINISTIC:
+        if self.sampler in DETERMINISTIC and not self.langevin_steps:
             raise UserError(
                 f"{self.sampler} draws no noise, so every continuation of one x_t would be the same picture; "
                 "choose ddpm, sde-dpmsolver++, or ddim with eta above 0"
             )
         if self.picture is not None:
             picture("picture", self.picture)
-
-    @property
-    def network_calls(self) -> int:
-        """With the one chain down to x_t."""
-        return super().network_calls + self.num_inference_steps * (1 + self.langevin_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +140,8 @@ class InterpolateRequest(SampleRequest):
     shared_noise: bool = True
     picture_a: Tensor = picture_field()
     picture_b: Tensor = picture_field()
+
+    more_steps = 1  # the chain is led through x_t
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,7 +206,7 @@ class CompressionRequest:
 
     @property
     def network_calls(self) -> int:
-        """How often the network is used, about."""
+        """How often the network is used at most, on a chain for which `num_terms` are not too few."""
         return self.num_terms
 
 
@@ -225,4 +226,5 @@ class LikelihoodRequest(CompressionRequest):
 
     @property
     def network_calls(self) -> int:
-        return self.num_terms * self.num_draws
+        """With L_0."""
+        return (self.num_terms + 1) * self.num_draws

@@ -1,6 +1,7 @@
 """The models in a worker's memory: each loaded once for all who ask, all of them within a bound in bytes.
 
-The one used longest ago leaves first. One at work stays: its memory would not be free before its run ends.
+The one used longest ago leaves first. One at work stays: its memory would not be free before its run ends,
+not even where newer weights have taken its place.
 """
 
 __all__ = ["Loading", "Shelf", "memory_of"]
@@ -59,6 +60,7 @@ class Shelf:
     def __init__(self, room: int) -> None:
         self.room = room  # bytes
         self._kept: OrderedDict[Key, Kept] = OrderedDict()  # the one used longest ago first
+        self._replaced: list[Kept] = []  # by newer weights, and still at work
         self._loading: dict[tuple[Key, int], Loading] = {}
         self._lock = threading.Lock()  # held for a moment: who has a model does not wait for downloads
 
@@ -104,6 +106,7 @@ class Shelf:
         finally:
             with self._lock:
                 kept.users -= 1
+                self._replaced = [each for each in self._replaced if each.users]
 
     def _load(self, key: Key, written: int, load: Callable[[Report], Model], loading: Loading) -> None:
         try:
@@ -120,20 +123,28 @@ class Shelf:
             loading.model.set_result(model)
 
     def _make_room(self, key: Key, model: Model) -> None:
-        """Lets go of idle models until this one fits; one alone may be larger than the bound."""
-        self._kept.pop(key, None)
+        """Lets go of the older one and of idle models until this one fits; alone it may be too large."""
+        at_work = [kept for kept in self._here if kept.users]
+        if at_work and sum(kept.model.num_bytes for kept in at_work) + model.num_bytes > self.room:
+            names = dict.fromkeys(kept.model.name for kept in at_work)
+            raise UserError(
+                f"{model.name} does not fit into memory beside {', '.join(names)}, "
+                "which are at work; wait until they have ended, or choose one of them"
+            )
+        older = self._kept.pop(key, None)
+        if older and older.users:
+            self._replaced.append(older)
         idle = [other for other, kept in self._kept.items() if not kept.users]
         while idle and self._taken + model.num_bytes > self.room:
             del self._kept[idle.pop(0)]
-        if self._kept and self._taken + model.num_bytes > self.room:
-            raise UserError(
-                f"{model.name} does not fit into memory beside {', '.join(name for name, _ in self._kept)}, "
-                "which are at work; wait until they have ended, or choose one of them"
-            )
+
+    @property
+    def _here(self) -> list[Kept]:
+        return [*self._kept.values(), *self._replaced]
 
     @property
     def _taken(self) -> int:
-        return sum(kept.model.num_bytes for kept in self._kept.values())
+        return sum(kept.model.num_bytes for kept in self._here)
 
 
 def memory_of(device: torch.device) -> int:

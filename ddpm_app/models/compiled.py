@@ -12,7 +12,10 @@ __all__ = ["CompiledDenoiser"]
 import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
+from weakref import proxy
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ from ddpm_app.models.pieces import Compiler, Layout, Pieces, fitting
 
 PATIENCE = 2.0  # seconds of torch's work after which a network is worth compiling
 COPIES = 9  # once compiled: 1,340 MB were taken by a network of 143 MB
+CHECK_SECONDS = 0.2
 ROUNDS = 3
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}  # of the largest output
 _COMPILING = threading.Lock()  # one network at a time: the rest of the machine is for the runs
@@ -75,26 +79,30 @@ class CompiledDenoiser:
             if self._thread or self._obstacle or not self._wanted or _ending():
                 return
             self._image_shape = image_shape
-            self._thread = threading.Thread(target=self._compile, name="compile")
+            self._thread = threading.Thread(
+                target=CompiledDenoiser._compile, args=(proxy(self),), name="compile"
+            )
             self._thread.start()
 
-    def settle(self, image_shape: tuple[int, ...]) -> None:
-        """Returns when what computes changes no more."""
+    def settle(self, image_shape: tuple[int, ...], check: Callable[[], None] = lambda: None) -> None:
+        """Returns when what computes changes no more, or raises what `check` does meanwhile."""
         self.start(image_shape)
-        if self._thread:
-            self._thread.join()
+        while self._thread and self._thread.is_alive():
+            check()
+            self._thread.join(CHECK_SECONDS)
 
     def _compile(self) -> None:
-        try:
-            with _COMPILING:
+        """Through a weak proxy of `self`: it ends before the next layout once the model has left memory."""
+        with suppress(ReferenceError), _COMPILING:
+            try:
                 compiler = Compiler(self._network, self._image_shape, self._format)
                 for layout in compiler.layouts:
                     self._plan = [*self._plan, self._proven(compiler, layout)]
-        except _Unfit as unfit:
-            self._obstacle, self._plan = str(unfit), []
-        except Exception as error:  # whatever the runtime says, its cause last, torch goes on
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            self._obstacle, self._plan = f"OpenVINO refused: {reason[:100]}", []
+            except _Unfit as unfit:
+                self._obstacle, self._plan = str(unfit), []
+            except Exception as error:  # whatever the runtime says, its cause last, torch goes on
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                self._obstacle, self._plan = f"OpenVINO refused: {reason[:100]}", []
 
     def _proven(self, compiler: Compiler, layout: Layout) -> Pieces:
         """Pieces that compute what torch computes; the first ones, unless kept from another start, sooner."""
@@ -127,7 +135,8 @@ class CompiledDenoiser:
 
     def _trial(self, pieces: Pieces) -> tuple[Tensor, Tensor]:
         x_t = torch.randn((pieces.images, *self._image_shape), generator=torch.Generator().manual_seed(0))
-        return x_t, torch.arange(pieces.images) * 37
+        known = [each.num_embeddings for each in self._network.modules() if isinstance(each, nn.Embedding)]
+        return x_t, torch.arange(pieces.images) * 37 % min(known, default=1000)  # learned timesteps, if any
 
 
 class _Unfit(Exception):

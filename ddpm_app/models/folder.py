@@ -192,7 +192,7 @@ def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> 
             notes.append(f"{key} = {settings[key]} in the scheduler's configuration is not applied here")
     if settings.get("_class_name") not in (None, *OWN_SCHEDULERS):
         notes.append(f"made for {settings['_class_name']}; its chain is sampled with this app's samplers")
-    variance_type = settings.get("variance_type", "fixed_small")
+    variance_type: Any = settings.get("variance_type") or "fixed_small"  # null, where a solver knows none
     try:
         return GaussianDiffusion(
             read_betas(settings),

@@ -41,6 +41,7 @@ class Model:
 
     `notes` are the sentences a user should read about how its configuration was understood; `operations`
     tells how many floating-point operations its network takes for one image, counted when first asked for.
+    `check` raises where whoever works with it has been stopped.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Model:
     notes: tuple[str, ...] = ()
     operations: Callable[[], int] = lambda: 0
     measured: Measured = field(default_factory=Measured, compare=False, repr=False)
+    check: Callable[[], None] = lambda: None
 
     @property
     def backend(self) -> str:
@@ -68,7 +70,7 @@ class Model:
     def settle(self) -> None:
         """Returns when the backend changes no more, so that it can be timed."""
         if isinstance(self.runtime, CompiledDenoiser):
-            self.runtime.settle(self.image_shape)
+            self.runtime.settle(self.image_shape, self.check)
 
 
 def resolve_device(device: str) -> torch.device:

@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,9 @@ import torch
 
 from ddpm_app.core.rans import LANES
 from ddpm_app.engine import Cancelled, CancelToken, CodingRequest, SampleRequest
+from ddpm_app.models import compiled
 from tests.doubles import refusal
+from tests.waiting import wait_until
 
 PICTURES = tuple(
     torch.randint(256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -58,6 +61,20 @@ def test_it_ends_with_its_token(engine):
     with pytest.raises(Cancelled):
         next(reports)
     assert engine.active_runs == 0
+
+
+def test_it_ends_with_its_token_while_its_network_is_compiled(engine, monkeypatch):
+    monkeypatch.delenv("DDPM_APP_RUNTIME")
+    monkeypatch.setattr(compiled, "Compiler", None)  # it is the wait for it that counts
+    asked, token = engine.model("tiny-8").runtime, CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        with compiled._COMPILING:
+            first = pool.submit(next, engine.measure(ASKED, token))
+            wait_until(lambda: asked._thread)
+            token.cancel()
+            assert isinstance(first.exception(60), Cancelled)
+            assert engine.active_runs == 0
+        asked._thread.join()
 
 
 def test_what_cannot_be_packed_is_told(engine):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,13 +11,18 @@ import torch
 
 from ddpm_app.engine import (
     BoundsRequest,
+    BranchRequest,
     CancelToken,
+    CodingRequest,
     CompressionRequest,
     Engine,
+    InterpolateRequest,
     LikelihoodRequest,
     Limits,
     ReconstructRequest,
     SampleRequest,
+    SlerpGridRequest,
+    SlerpRequest,
     StochasticRequest,
     visitors_limits,
 )
@@ -56,6 +62,16 @@ def test_a_run_within_the_budget_is_served_and_one_beyond_it_is_told_what_to_do(
     assert public.active_runs == 0
 
 
+@pytest.mark.parametrize(
+    ("share", "times", "percent"),
+    [(1.0001, "1", "99"), (1.2, "1.2", "83"), (350, "350", "0.28"), (12_345_678, "12300000", "0.0000081")],
+)
+def test_what_is_still_allowed_is_a_number_that_one_can_read_and_rely_on(share, times, percent):
+    sentence = refusal(lambda: Limits(operations=1).check(share))
+    assert f"takes {times} times" in sentence
+    assert f", {percent} % of them" in sentence
+
+
 def test_the_runs_of_one_click_are_counted_together(public):
     click = CancelToken()
     list(public.run(asking(6, 10), click))
@@ -85,25 +101,41 @@ def test_ones_own_machine_has_no_limits(engine):
     [
         asking(3, 4, langevin_steps=1),
         asking(2, 5, sampler="sde-dpmsolver++"),
+        asking(2, 5, sampler="ddpm", variance_type="analytic"),
         StochasticRequest(model="tiny-8", num_images=3, num_inference_steps=6),
+        StochasticRequest(model="tiny-8", num_images=20, num_inference_steps=2, diffusion_steps=1000),
+        StochasticRequest(
+            model="tiny-8", num_images=1, num_inference_steps=3, diffusion_steps=9, langevin_steps=2
+        ),
+        InterpolateRequest(
+            model="tiny-8",
+            picture_a=PICTURE,
+            picture_b=PICTURE,
+            num_images=20,
+            num_inference_steps=1,
+            diffusion_steps=1000,
+        ),
+        SlerpRequest(model="tiny-8", num_images=3, num_inference_steps=4),
+        SlerpGridRequest(model="tiny-8", edge=2, num_inference_steps=3),
+        BranchRequest(model="tiny-8", num_images=2, num_inference_steps=4, diffusion_steps=501),
         ReconstructRequest(model="tiny-8", pictures=(PICTURE, PICTURE), num_inference_steps=3),
         LikelihoodRequest(model="tiny-8", picture=PICTURE, num_terms=9, num_draws=3),
+        LikelihoodRequest(model="tiny-8", picture=PICTURE, num_terms=2, num_draws=5),
         BoundsRequest(model="tiny-8", picture=PICTURE, steps=(3, 5)),
         CompressionRequest(model="tiny-8", picture=PICTURE, num_terms=200),
+        CompressionRequest(model="tiny-8", picture=PICTURE, num_terms=2),
+        CodingRequest(model="tiny-8", pictures=(PICTURE, PICTURE), num_inference_steps=3),
     ],
     ids=lambda request: type(request).__name__,
 )
-def test_a_request_knows_how_often_it_uses_the_network(engine, watch, request_):
+def test_no_run_uses_the_network_more_often_than_is_counted(engine, watch, request_):
     calls = []
     watch(lambda x_t, t: calls.append(len(x_t)))
-    run = {
-        LikelihoodRequest: engine.likelihood,
-        CompressionRequest: engine.compress,
-        BoundsRequest: engine.measure,
-    }.get(type(request_), engine.run)
-    list(run(request_))
-    assert sum(calls) <= 1.15 * request_.network_calls + 3
-    assert request_.network_calls <= 1.5 * sum(calls) + 1
+    engine.limits = Limits(("tiny-8",), 1e18)
+    model = engine.model("tiny-8")
+    counted = round(engine._share(request_, model) / engine.limits.share(1, model))
+    list(engine.measure(request_))
+    assert sum(calls) <= counted <= 1.5 * sum(calls) + 1
 
 
 def test_the_least_that_a_compression_measures_is_known(engine):
@@ -201,3 +233,31 @@ def test_the_patient_hand_returns_raises_and_gives_up():
     assert stalled.value.future.result(60) is True
     here = Patience().call(threading.current_thread)
     assert here is threading.current_thread()
+
+
+def test_giving_up_does_not_depend_on_whose_timeout_it_is(monkeypatch):
+    class TimeoutOfPython310(Exception):
+        """There a Future raises what the built-in TimeoutError does not catch."""
+
+    monkeypatch.setattr("concurrent.futures._base.TimeoutError", TimeoutOfPython310)
+    monkeypatch.setattr("concurrent.futures.TimeoutError", TimeoutOfPython310)
+    released = threading.Event()
+    with pytest.raises(Stalled) as stalled:
+        Patience(0.01).call(lambda: released.wait(60))
+    released.set()
+    assert stalled.value.future.result(60) is True
+
+
+def test_an_answer_of_the_last_moment_is_taken(monkeypatch):
+    result = futures.Future.result
+
+    def too_late(future, timeout=None):
+        if timeout is None:
+            return result(future)
+        futures.wait([future])
+        raise futures.TimeoutError
+
+    monkeypatch.setattr(futures.Future, "result", too_late)
+    assert Patience(60).call(lambda: 7) == 7
+    with pytest.raises(KeyError):
+        Patience(60).call(lambda: {}["no"])

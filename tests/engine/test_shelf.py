@@ -136,6 +136,35 @@ def test_a_model_that_has_no_room_beside_those_at_work_is_refused_until_they_end
     runs[1].close()
 
 
+def trained_further(folder, name):
+    (weights,) = folder.glob(f"{name}/unet/*.safetensors")
+    os.utime(weights, ns=(1, weights.stat().st_mtime_ns + 10**9))
+
+
+def test_a_model_at_work_counts_until_its_run_ends_though_newer_weights_have_taken_its_place(
+    three_models, tmp_path
+):
+    a = three_models.model("a")
+    run = begun(three_models, "a")
+    trained_further(tmp_path, "a")
+    newer = begun(three_models, "a")
+    assert three_models.model("a") is not a
+    assert "beside a," in refusal(lambda: three_models.model("b"))
+    assert len(list(run)) == 2
+    assert three_models.model("b").name == "b"
+    newer.close()
+
+
+def test_a_model_stays_where_its_newer_weights_have_no_room(three_models, tmp_path):
+    run = begun(three_models, "b")
+    a = three_models.model("a")
+    three_models.workers[0].shelf.room = a.num_bytes
+    trained_further(tmp_path, "a")
+    assert "beside b," in refusal(lambda: three_models.model("a"))
+    assert three_models.loaded("a") is a
+    run.close()
+
+
 def test_a_model_larger_than_the_bound_is_taken_alone(three_models):
     three_models.workers[0].shelf.room = 1
     a = three_models.model("a")

@@ -163,6 +163,15 @@ def test_continuations_that_would_all_be_alike_are_refused(name):
     assert "same picture" in refusal(lambda: StochasticRequest(sampler=name))
 
 
+def test_with_langevin_corrections_the_continuations_of_a_deterministic_solver_differ(engine):
+    *_, last = engine.run(
+        StochasticRequest(
+            model="tiny-8", sampler="dpmsolver++", langevin_steps=1, num_inference_steps=4, num_images=2
+        )
+    )
+    assert (last.images[0].int() - last.images[1].int()).abs().max() > 1
+
+
 @every_deterministic
 def test_a_path_on_the_sphere_begins_at_the_picture_of_its_seed(engine, name):
     request = SlerpRequest(

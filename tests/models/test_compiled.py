@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from weakref import ref
 
 import pytest
 import torch
@@ -51,6 +52,14 @@ def test_the_compiled_network_computes_what_torch_computes_for_every_batch_size(
     for num_images in (1, 3, 4, 9, 21):
         x_t, t = batch(num_images, channels, size)
         torch.testing.assert_close(denoiser(x_t, t), plain(network, x_t, t), rtol=0, atol=1e-5)
+
+
+def test_a_network_that_knows_few_timesteps_is_tried_on_no_others():
+    network = tiny_network(time_embedding_type="learned", num_train_timesteps=10)
+    denoiser = settled(network)
+    assert str(denoiser) == OPENVINO
+    x_t, t = batch(9)
+    torch.testing.assert_close(denoiser(x_t, t % 10), plain(network, x_t, t % 10), rtol=0, atol=1e-5)
 
 
 def test_torch_computes_until_the_network_has_worked_and_is_compiled(monkeypatch):
@@ -193,6 +202,45 @@ def test_many_callers_at_once_get_their_own_images_even_of_another_size():
     for k, output in outputs.items():
         torch.testing.assert_close(output, plain(network, *batches[k]), rtol=0, atol=1e-5)
     assert len(outputs) == len(batches)
+
+
+@pytest.fixture
+def layouts(monkeypatch):
+    """The layouts that were compiled, and what is called before each of them."""
+    made, before, compile_one = [], [], pieces.Compiler.compile
+
+    def watched(compiler, layout):
+        for callback in before:
+            callback()
+        made.append(layout)
+        return compile_one(compiler, layout)
+
+    monkeypatch.setattr(pieces.Compiler, "compile", watched)
+    return made, before
+
+
+def test_a_network_that_left_memory_while_another_was_compiled_is_not_compiled(layouts):
+    denoiser = network_denoiser(tiny_network(), CPU, "exact")[0]
+    with compiled._COMPILING:
+        denoiser.start((3, 8, 8))
+        thread, gone = denoiser._thread, ref(denoiser)
+        del denoiser
+        assert gone() is None
+    thread.join()
+    assert layouts[0] == []
+
+
+def test_a_network_that_leaves_memory_while_it_is_compiled_is_compiled_no_further(layouts):
+    (made, before), begun, left = layouts, threading.Event(), threading.Event()
+    before += [begun.set, lambda: left.wait(60)]
+    denoiser = network_denoiser(tiny_network(), CPU, "exact")[0]
+    denoiser.start((3, 8, 8))
+    thread = denoiser._thread
+    assert begun.wait(60)
+    del denoiser
+    left.set()
+    thread.join()
+    assert len(made) == 1
 
 
 ENDING = """

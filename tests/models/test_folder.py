@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ddpm_app.core.schedules import cosine_betas
 from ddpm_app.models import load_model
 from tests.doubles import edit, flatten, noisy_batch, refusal, save_bin, save_pipeline, tiny_network
 
@@ -121,6 +122,20 @@ def test_an_attention_head_dim_left_out_means_one_head_and_is_noted(tiny_copy):
 def test_a_scheduler_setting_reaches_the_chain(tiny_copy, key, value, attribute, expected):
     edit(tiny_copy / SCHEDULER, **{key: value})
     assert getattr(load_model(tiny_copy, "cpu").diffusion, attribute) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "SASolverScheduler"]
+)
+def test_a_solver_that_knows_no_variance_type_leaves_the_chain_the_default(tiny_copy, name):
+    import diffusers
+
+    getattr(diffusers, name)(beta_schedule="squaredcos_cap_v2").save_pretrained(tiny_copy / "scheduler")
+    assert json.loads((tiny_copy / SCHEDULER).read_text())["variance_type"] is None
+    model = load_model(tiny_copy, "cpu")
+    assert model.diffusion.variance_type == "fixed_small"
+    torch.testing.assert_close(model.diffusion.betas, cosine_betas(1000))
+    assert any(name in note for note in model.notes)
 
 
 def test_settings_left_out_have_diffusers_defaults(tiny_copy):
