@@ -41,7 +41,7 @@ def sampled(num_images: int, num_inference_steps: int, langevin_steps: int = 0, 
 
 def continued(num_images: int, num_inference_steps: int, **chosen: Any) -> int:
     """Stochastic, with the one chain down to x_t."""
-    return (num_images + 1) * num_inference_steps + analytic(steps=[num_inference_steps], **chosen)
+    return num_images * (num_inference_steps + 1) + analytic(steps=[num_inference_steps], **chosen)
 
 
 def interpolated(
@@ -55,7 +55,8 @@ def interpolated(
     """A strip, a grid of such strips, or a path on the sphere, which starts from no pictures."""
     rows = len(interpolate.GRID_ROWS) if kind == interpolate.GRID else 1
     ends = 0 if kind == interpolate.SPHERE else own(picture_a, picture_b)
-    return rows * num_images * num_inference_steps + ends + analytic(steps=[num_inference_steps], **chosen)
+    walked = rows * num_images * (num_inference_steps + (kind != interpolate.SPHERE))
+    return walked + ends + analytic(steps=[num_inference_steps], **chosen)
 
 
 def raced(num_images: int, num_inference_steps: int, other_num_inference_steps: int, **chosen: Any) -> int:
@@ -130,7 +131,7 @@ def drawn(name: str, reverse_steps: int, loaded: Model, **_: object) -> int:
     """A figure of the paper, where 0 steps are all; its pictures may have been drawn before."""
     length = len(loaded.diffusion)
     wanted, steps = FIGURES[name], min(reverse_steps or length, length)
-    calls = wanted.num_chains * steps or max(steps, least_terms(length))
+    calls = wanted.num_chains * (steps + 1) or max(steps, least_terms(length))
     return calls + own(*[None] * wanted.num_pictures)
 
 
