@@ -28,6 +28,7 @@ import torch
 from ddpm_app.core.losses import TimestepSampler
 from ddpm_app.errors import UserError
 from ddpm_app.training.config import TrainingConfig
+from ddpm_app.training.network import UNSEEN
 
 STATE = "training_state.pt"
 SETTINGS = "training.json"
@@ -40,7 +41,7 @@ SCHEDULE_NAMES = {
     "sigmoid": "sigmoid",
 }
 # what the weights were learned for, which a resumed run must not change
-PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type", "variance_type")
+PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type", "variance_type", *UNSEEN)
 
 
 @dataclass
@@ -68,9 +69,10 @@ class TrainingState:
             self.network.train()
 
 
-def save_state(out: Path, state: TrainingState) -> None:
+def save_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     """Everything a resumed run needs; the old state stays whole until the new one is."""
     values = {
+        "process": {name: getattr(config, name) for name in PROCESS},
         "step": state.step,
         "seconds": state.seconds,
         "network": state.network.state_dict(),
@@ -90,17 +92,17 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     """
     if not (out / STATE).exists():
         return
-    before = json.loads((out / SETTINGS).read_text()) if (out / SETTINGS).exists() else {}
+    try:
+        values = torch.load(out / STATE, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged bytes raise anything from KeyError to UnpicklingError
+        raise UserError(f"{out / STATE} is damaged; remove it or give --no-resume to begin again") from error
+    before = values.get("process") or _settings(out)  # a state of an earlier version does not say
     for name in PROCESS:
         if name in before and before[name] != getattr(config, name):
             raise UserError(
                 f"{out} holds a run with {name} {before[name]}, which cannot go on with "
                 f"{getattr(config, name)}; give another --out or --no-resume"
             )
-    try:
-        values = torch.load(out / STATE, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged bytes raise anything from KeyError to UnpicklingError
-        raise UserError(f"{out / STATE} is damaged; remove it or give --no-resume to begin again") from error
     try:
         state.network.load_state_dict(values["network"])
     except RuntimeError as error:
@@ -109,6 +111,11 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     state.optimizer.load_state_dict(values["optimizer"])
     state.timesteps.history, state.timesteps.counts = values["timestep_history"], values["timestep_counts"]
     state.step, state.seconds = values["step"], values["seconds"]
+
+
+def _settings(out: Path) -> dict[str, Any]:
+    file = out / SETTINGS
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def sweep(out: Path) -> None:

@@ -22,7 +22,15 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError
 from ddpm_app.training.batches import STRIDE, Batch, training_batch
 from ddpm_app.training.card import CardFacts, write_card
-from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state, sweep, writing
+from ddpm_app.training.checkpoints import (
+    STATE,
+    TrainingState,
+    load_state,
+    save_pipeline,
+    save_state,
+    sweep,
+    writing,
+)
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
@@ -53,6 +61,8 @@ def train(
     if run.main:
         sweep(out)
         begin_log(out, run.state.step)
+        if not resume:  # or a run killed before its first save would go on as the one before it
+            (out / STATE).unlink(missing_ok=True)
     while run.state.step < config.num_steps:
         losses.append(run.advance())
         step = run.state.step
@@ -176,7 +186,7 @@ class Run:
             config, out, state = self.config, Path(self.config.out), self.state
             with state.averaged():
                 save_pipeline(out, state.network, config, state.step)
-            save_state(out, state)
+            save_state(out, state, config)
             facts = CardFacts(
                 steps_done=state.step,
                 seconds=state.seconds,

@@ -96,11 +96,30 @@ def test_a_run_of_another_network_or_process_is_not_resumed(config):
         {"num_train_timesteps": 500},
         {"image_size": 16},
         {"variance_type": "learned", "objective": "vlb"},
+        {"attention_head_dim": 8},
+        {"norm_num_groups": 4},
     ):
         sentence = refusal(lambda changes=changes: list(train(replace(config, **changes))))
         assert next(iter(changes)) in sentence
         assert "--out" in sentence
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
+
+
+def test_weights_are_resumed_as_what_they_were_learned_for_whatever_model_was_saved_since(config):
+    list(train(replace(config, num_steps=1)))
+    other = replace(config, prediction_type="v_prediction")
+    save_pipeline(Path(config.out), build_unet(other), other, 1)  # and killed before its state
+    assert "prediction_type epsilon" in refusal(lambda: list(train(other)))
+    assert [at.step for at in train(config)] == [4]
+
+
+def test_a_state_of_an_earlier_version_is_resumed_by_the_settings_beside_it(config):
+    list(train(replace(config, num_steps=1)))
+    state = state_of(config.out)
+    del state["process"]
+    torch.save(state, Path(config.out, STATE))
+    assert "schedule linear" in refusal(lambda: list(train(replace(config, schedule="cosine"))))
+    assert [at.step for at in train(config, report_every=1)] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("kept", [20, 0.99])
@@ -118,6 +137,20 @@ def test_without_resuming_a_run_begins_again(config, tmp_path):
     list(train(config, resume=False))
     list(train(fresh))
     assert_same_weights(config.out, fresh.out)
+
+
+def test_a_run_begun_again_and_killed_before_it_saves_is_not_the_one_before_it(config):
+    list(train(replace(config, num_steps=2)))
+    begun = train(config, resume=False, report_every=1)
+    next(begun)
+    begun.close()
+    assert [at.step for at in train(config, report_every=1)] == [1, 2, 3, 4]
+
+
+def test_a_run_that_cannot_begin_again_leaves_the_one_before_it(config):
+    list(train(replace(config, num_steps=2)))
+    refusal(lambda: list(train(replace(config, data="nowhere"), resume=False)))
+    assert [at.step for at in train(config, report_every=1)] == [3, 4]
 
 
 def test_what_cannot_be_written_is_told_with_its_reason(tmp_path):
