@@ -1,6 +1,6 @@
 """Pictures with their classes: a label column of parquet files, folders named by class, or drawn shapes."""
 
-__all__ = ["SHAPES", "Labelled", "called", "load_labelled", "tells_classes"]
+__all__ = ["MOST", "SHAPES", "Labelled", "called", "load_labelled", "tells_classes"]
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath

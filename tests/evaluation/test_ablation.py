@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +10,7 @@ from ddpm_app.evaluation import ablation
 from ddpm_app.evaluation.ablation import How, contact_sheet, measure_cell, new_judge
 from ddpm_app.training.ablation import CELLS, DIVERGED, SETTINGS, cell_config, train_cell
 from tests.doubles import refusal
-from tests.training.runs import TINY, save_pictures
+from tests.training.runs import TINY, picture, save_pictures
 
 HOW = How(num_samples=6, num_pictures=3, num_terms=4, seed=0)
 
@@ -67,6 +68,15 @@ def test_the_bound_is_that_of_pictures_held_out_where_there_are_any(config, tmp_
     assert len(judge.pictures) == 3
     assert judge.real.num_images == 4  # no more are there
     assert judge.real.fid > 0
+
+
+def test_the_pictures_measured_are_not_the_first_class_alone(config, tmp_path):
+    copies = shutil.copytree(tmp_path / "data", tmp_path / "copies")
+    first = [picture(seed) for seed in range(4)]
+    for held_out in ("", str(copies)):
+        measured = new_judge(config, held_out, HOW).pictures
+        classes = {any(torch.equal(each, one) for one in first) for each in measured}
+        assert classes == {True, False}
 
 
 def test_data_without_classes_is_refused_before_anything_is_trained(config, tmp_path):
