@@ -23,7 +23,7 @@ from ddpm_app.training.data import SOURCES
 HELP = {
     "data": SOURCES,
     "out": "the folder of the model and of the run's state",
-    "held_out": "pictures whose loss is measured and never learned from",
+    "held_out": "pictures never learned from, of which the averaged weights' L_simple is measured",
     "block_out_channels": "the widths of the network, from the picture's size down",
     "attention_resolutions": "edges of the maps that attend to themselves",
     "attention_head_dim": "channels of a head; 0 for one head",
@@ -128,7 +128,7 @@ def shown(reports: Iterable[Progress]) -> Iterator[Progress]:
     bar = None
     for at in reports:
         text = f"loss {at.loss:.4f}  {at.images_per_second:.1f} images/s"
-        text += f"  held-out {at.held_out_loss:.4f}" if at.held_out_loss is not None else ""
+        text += f"  held-out L_simple {at.held_out_loss:.4f}" if at.held_out_loss is not None else ""
         if sys.stderr.isatty():
             bar = bar or tqdm(total=at.num_steps, initial=at.step, unit="step", dynamic_ncols=True)
             bar.update(at.step - bar.n)
