@@ -108,6 +108,7 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     except RuntimeError as error:
         raise UserError(f"{out} holds a run of another network; give another --out or --no-resume") from error
     state.ema.load_state_dict(values["ema"])
+    state.ema.decay = config.ema_decay  # the state's own came with it
     state.optimizer.load_state_dict(values["optimizer"])
     state.timesteps.history, state.timesteps.counts = values["timestep_history"], values["timestep_counts"]
     state.step, state.seconds = values["step"], values["seconds"]

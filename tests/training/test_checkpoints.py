@@ -51,6 +51,14 @@ def test_the_saved_network_has_the_averaged_weights(config, tmp_path):
     assert not all(torch.equal(a, b) for a, b in zip(trained, averaged, strict=True))
 
 
+def test_a_resumed_run_averages_with_the_decay_that_it_is_given(config):
+    list(train(replace(config, num_steps=2, ema_decay=0.999)))
+    list(train(replace(config, ema_decay=0.0)))
+    state = state_of(config.out)
+    for weight, average in zip(state["network"].values(), state["ema"]["shadow_params"], strict=True):
+        torch.testing.assert_close(weight, average, rtol=0, atol=1e-6)
+
+
 def test_averaged_weights_are_put_back_even_after_an_error():
     from diffusers.training_utils import EMAModel
 
