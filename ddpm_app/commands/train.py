@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
+from ddpm_app.training.config import PLACES
 from ddpm_app.training.data import SOURCES
 
 HELP = {
@@ -112,7 +113,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
                 f"--config {options.config} is not the training.json of a run ({reason})"
             ) from error
     given = tuples({name: value for name, value in vars(options).items() if name in named})
-    for name in ("data", "out"):  # those of the other run stay its own
+    values = {name: value for name, value in values.items() if name not in PLACES}  # of the other machine
+    for name in ("data", "out"):
         if name not in given:
             raise UserError(f"--{name} is missing: {HELP[name]}")
     return values | given

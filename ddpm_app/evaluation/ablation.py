@@ -78,7 +78,8 @@ def new_judge(config: TrainingConfig, held_out: str, how: How) -> Judge:
     source, count = held_out or config.data, max(how.num_samples, how.num_pictures)
     pictures = labelled.pixels
     if held_out:
-        pictures = load_images(held_out, config.image_size, config.channels, limit=MOST).pixels
+        size, channels = config.image_size, config.channels
+        pictures = load_images(held_out, size, channels, limit=MOST, flag="--held-out").pixels
     pictures = pictures[some(len(pictures), count)]  # the first may all be of one class
     data = classifier(labelled.pixels)
     real = quality(classifier(pictures[: how.num_samples]), data)

@@ -20,6 +20,7 @@ from ddpm_app.training import Progress, TrainingConfig, train
 from ddpm_app.training.checkpoints import SETTINGS as SETTINGS_FILE
 from ddpm_app.training.loop import LossIsNoNumber
 from ddpm_app.training.records import PROGRESS
+from ddpm_app.training.sources import placeless
 
 DIVERGED = "diverged.json"
 
@@ -127,7 +128,7 @@ def _recorded(config: TrainingConfig) -> dict[str, Any]:
     """The configuration as a run's folder tells it, without the folder."""
     values = json.loads(json.dumps(asdict(config)))
     del values["out"]
-    return values | {"data": Path(config.data).name if Path(config.data).exists() else config.data}
+    return values | {"data": placeless(config.data)}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -27,8 +27,9 @@ import torch
 
 from ddpm_app.core.losses import TimestepSampler
 from ddpm_app.errors import UserError
-from ddpm_app.training.config import TrainingConfig
+from ddpm_app.training.config import PLACES, TrainingConfig
 from ddpm_app.training.network import UNSEEN
+from ddpm_app.training.sources import placeless
 
 STATE = "training_state.pt"
 SETTINGS = "training.json"
@@ -143,14 +144,7 @@ def save_pipeline(out: Path, network, config: TrainingConfig, steps_done: int) -
     half.load_state_dict(network.state_dict())
     pipeline: Any = DDPMPipeline(half.half(), scheduler)
     settings = asdict(config) | {"steps_done": steps_done}
-    for name in (
-        "data",
-        "out",
-        "held_out",
-        "init_from",
-    ):  # a published folder names no places
-        if Path(settings[name]).exists():
-            settings[name] = Path(settings[name]).name
+    settings |= {name: placeless(settings[name]) for name in PLACES}  # the folder may be published
     with _into(out) as partial:
         pipeline.save_pretrained(partial)
         (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")

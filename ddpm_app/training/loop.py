@@ -121,9 +121,10 @@ class Run:
             keep_freed_memory()
         pixels = Path(config.out, "pixels")
         self.pixels = self._pictures(config.data, pixels / "data")
-        self.held_out = (
-            self._pictures(config.held_out, pixels / "held_out", MAX_HELD_OUT) if config.held_out else None
-        )
+        self.held_out = None
+        if config.held_out:
+            held_out = pixels / "held_out"
+            self.held_out = self._pictures(config.held_out, held_out, MAX_HELD_OUT, "--held-out")
         self.held_out_loss: float | None = None
         self.diffusion = GaussianDiffusion(
             SCHEDULES[config.schedule](config.num_train_timesteps),
@@ -225,10 +226,10 @@ class Run:
     def _denoiser(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network(x_t, t).sample
 
-    def _pictures(self, source: str, cache: Path, limit: int | None = None) -> Tensor:
+    def _pictures(self, source: str, cache: Path, limit: int | None = None, flag: str = "--data") -> Tensor:
         size, channels = self.config.image_size, self.config.channels
         with self.accelerator.main_process_first():
-            images = load_images(source, size, channels, cache, limit)
+            images = load_images(source, size, channels, cache, limit, flag=flag)
         if images.left_out:
             self.accelerator.print(images.left_out)
         return images.pixels

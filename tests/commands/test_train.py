@@ -78,7 +78,8 @@ def test_the_settings_of_another_run_are_taken_over_but_for_its_places(tmp_path)
     file = tmp_path / SETTINGS
     file.write_text(json.dumps(GIVEN | {"steps_done": 3, "of a later version": 1}))
     given = ["--config", file, "--data", "mine", "--out", "there"]
-    assert understood(*given) == TrainingConfig(**GIVEN | {"data": "mine", "out": "there"})
+    places = {"data": "mine", "out": "there", "held_out": "", "init_from": ""}
+    assert understood(*given) == TrainingConfig(**GIVEN | places)
     flag = understood(*given, "--num-steps", 99, "--no-flip", "--block-out-channels", 32)
     assert flag == replace(understood(*given), num_steps=99, flip=False, block_out_channels=(32,))
 
@@ -120,6 +121,18 @@ def test_the_settings_that_a_run_leaves_make_the_same_run_again(capsys, config, 
     left = json.loads((tmp_path / "again" / SETTINGS).read_text())
     assert left == json.loads(file.read_text()) | {"out": "again"}
     assert TrainingConfig(**{name: left[name] for name in asdict(config)}).seed == config.seed
+
+
+def test_the_settings_of_a_run_with_held_out_pictures_make_a_run_without_them(capsys, config, tmp_path):
+    held_out = save_pictures(tmp_path / "others", range(3, 5))
+    assert main(flags(replace(config, num_steps=1, held_out=str(held_out)))) == 0
+    settings = str(tmp_path / "run" / SETTINGS)
+    assert main(["train", "--config", settings, "--data", config.data, "--out", f"{config.out}-again"]) == 0
+
+
+def test_an_error_of_held_out_pictures_names_their_own_flag(capsys, config):
+    assert main(flags(replace(config, held_out="nowhere"))) == 2
+    assert capsys.readouterr().err.startswith("error: --held-out must be ")
 
 
 def test_no_resume_begins_again(capsys, config):

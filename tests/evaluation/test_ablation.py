@@ -79,6 +79,10 @@ def test_the_pictures_measured_are_not_the_first_class_alone(config, tmp_path):
         assert classes == {True, False}
 
 
+def test_held_out_pictures_that_are_nowhere_are_told_by_their_own_flag(config):
+    assert refusal(lambda: new_judge(config, "nowhere", HOW)).startswith("--held-out must be")
+
+
 def test_data_without_classes_is_refused_before_anything_is_trained(config, tmp_path):
     plain = save_pictures(tmp_path / "plain", range(3))
     assert "tells no classes" in refusal(lambda: new_judge(replace(config, data=str(plain)), "", HOW))

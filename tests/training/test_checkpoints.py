@@ -10,6 +10,7 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.models import load_model
 from ddpm_app.training import train
 from ddpm_app.training.checkpoints import PARTIAL, SETTINGS, STATE, TrainingState, save_pipeline, writing
+from ddpm_app.training.labels import called
 from ddpm_app.training.network import build_unet
 from tests.doubles import refusal
 from tests.training.runs import assert_same_weights, state_of, weights_of
@@ -23,6 +24,17 @@ def test_the_settings_beside_the_weights_name_the_data_but_not_their_place(confi
     assert settings.pop("steps_done") == 1
     wanted = asdict(config) | {"data": "pictures", "out": "run", "held_out": "others"}
     assert settings == json.loads(json.dumps(wanted))
+
+
+def test_a_split_of_a_folder_names_its_place_no_more_than_the_folder_does(config, pictures):
+    split = pictures / "train"
+    split.mkdir()
+    for file in pictures.glob("*.png"):
+        file.rename(split / file.name)
+    config = replace(config, num_steps=1, data=f"{pictures}:train")
+    list(train(config))
+    assert json.loads(Path(config.out, SETTINGS).read_text())["data"] == "pictures:train"
+    assert called(config.data) == f"{pictures.parent.name}/pictures:train"
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
