@@ -55,9 +55,10 @@ def run(options: argparse.Namespace) -> None:
     reports = []
     for name, config in configs.items():
         tell(name)
-        with told_to_stop() as stop:
-            deque(shown(train_cell(config, stop.is_set)), maxlen=0)
-        if stop.is_set():
+        with told_to_stop() as stopping:
+            deque(shown(train_cell(config, stopping)), maxlen=0)
+            stopped = stopping()
+        if stopped:
             return result(options, "stopped; the same command resumes", {"out": options.out, "stopped": name})
         reports.append(measure_cell(engine, config, judge, how, tell))
     if any(report.quality for report in reports):

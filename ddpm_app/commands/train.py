@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ def run(options: argparse.Namespace) -> None:
     """Trains under a progress bar; SIGTERM and Ctrl-C end it saved, after the step at hand."""
     config = TrainingConfig(**settings(options))
     writable_folder(config.out)
-    with told_to_stop() as stop:
-        reports = deque(shown(train(config, resume=options.resume, stopping=stop.is_set)), maxlen=1)
+    with told_to_stop() as stopping:
+        reports = deque(shown(train(config, resume=options.resume, stopping=stopping)), maxlen=1)
     if int(os.environ.get("RANK", 0)) > 0:  # of several processes the first one speaks
         return
     steps, loss = (reports[0].step, reports[0].loss) if reports else (config.num_steps, None)
@@ -86,15 +86,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def told_to_stop() -> Iterator[threading.Event]:
-    """Within the block SIGTERM and Ctrl-C only set this event."""
-    stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+def told_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or Ctrl-C came, which from the first time this is asked until the block ends do no more.
+
+    Before, while pictures are loading and there is no step to finish, they end the process at once.
+    """
+    stop, before = threading.Event(), {}
+
+    def stopping() -> bool:
+        if not before:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, lambda *_: stop.set())
+        return stop.is_set()
+
     try:
-        yield stop
+        yield stopping
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

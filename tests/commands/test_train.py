@@ -1,11 +1,12 @@
 import json
+import signal
 from argparse import ArgumentParser
 from dataclasses import asdict, fields, replace
 
 import pytest
 
 from ddpm_app.commands import main, train
-from ddpm_app.training import TrainingConfig
+from ddpm_app.training import TrainingConfig, loop
 from ddpm_app.training.checkpoints import SETTINGS
 from tests.doubles import refusal
 from tests.training.runs import TINY, assert_same_weights, flags, save_pictures, state_of
@@ -146,6 +147,26 @@ def test_no_resume_begins_again(capsys, config):
     assert main(flags(fresh)) == 0
     assert_same_weights(config.out, fresh.out)
     assert state_of(config.out)["step"] == 4
+
+
+def test_an_interrupt_while_pictures_are_loading_ends_the_command_at_once(capsys, config, monkeypatch):
+    def interrupted(*args, **more):
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(loop, "load_images", interrupted)
+    assert main(flags(config)) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_between_steps_is_an_answer_to_the_next_question(number):
+    before = signal.getsignal(number)
+    with train.told_to_stop() as stopping:
+        assert not stopping()
+        signal.raise_signal(number)
+        assert stopping()
+    assert signal.getsignal(number) is before
 
 
 def test_what_cannot_be_mended_by_the_program_is_one_line(capsys, config):
