@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,10 @@ from torch import Tensor
 from ddpm_app.engine import CancelToken, Engine, SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation.checkpoint import weights_hash
+from ddpm_app.training.machine import PATIENCE
 
 CHUNK = 64
 REQUEST = "request.json"
-PATIENCE = timedelta(days=60)  # of processes that wait for one another
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ class Run:
         )
         if resume:
             load_state(Path(config.out), self.state, config)
+        self._agree()
         self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
         self.state.ema.to(accelerator.device)
         self.gradients = Gradients(accelerator, self.network, self.losses, config.gradient_accumulation_steps)
@@ -225,6 +226,16 @@ class Run:
 
     def _denoiser(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network(x_t, t).sample
+
+    def _agree(self) -> None:
+        """UserError unless all processes go on from the same step."""
+        accelerator = self.accelerator
+        steps = accelerator.gather(torch.tensor([self.state.step], device=accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise UserError(
+                f"the processes found --out at the steps {', '.join(map(str, steps))}; "
+                "give all of them the same --out, on a disk that they share"
+            )
 
     def _pictures(self, source: str, cache: Path, limit: int | None = None, flag: str = "--data") -> Tensor:
         size, channels = self.config.image_size, self.config.channels
