@@ -53,6 +53,7 @@ class TrainingState:
     ema: Any
     optimizer: torch.optim.Optimizer
     timesteps: TimestepSampler
+    scaler: torch.amp.GradScaler | None = None  # of fp16
     step: int = 0
     seconds: float = 0.0
 
@@ -79,6 +80,7 @@ def save_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
         "network": state.network.state_dict(),
         "ema": state.ema.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict() if state.scaler else None,
         "timestep_history": state.timesteps.history,
         "timestep_counts": state.timesteps.counts,
     }
@@ -111,6 +113,8 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     state.ema.load_state_dict(values["ema"])
     state.ema.decay = config.ema_decay  # the state's own came with it
     state.optimizer.load_state_dict(values["optimizer"])
+    if state.scaler and values.get("scaler"):  # not of an earlier version, or another precision
+        state.scaler.load_state_dict(values["scaler"])
     state.timesteps.history, state.timesteps.counts = values["timestep_history"], values["timestep_counts"]
     state.step, state.seconds = values["step"], values["seconds"]
 

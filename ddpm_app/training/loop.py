@@ -140,6 +140,7 @@ class Run:
             ),
             torch.optim.Adam(unet.parameters(), lr=config.learning_rate, fused=True),
             TimestepSampler(config.num_train_timesteps, config.timestep_sampling == "importance"),
+            accelerator.scaler,
         )
         if resume:
             load_state(Path(config.out), self.state, config)

@@ -51,7 +51,7 @@ def mixed_precision(precision: str) -> str:
     if precision != "auto":
         return "no" if precision == "fp32" else precision
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 

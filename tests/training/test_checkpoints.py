@@ -6,10 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddpm_app.core.losses import TimestepSampler
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.models import load_model
 from ddpm_app.training import train
-from ddpm_app.training.checkpoints import PARTIAL, SETTINGS, STATE, TrainingState, save_pipeline, writing
+from ddpm_app.training.checkpoints import (
+    PARTIAL,
+    SETTINGS,
+    STATE,
+    TrainingState,
+    load_state,
+    save_pipeline,
+    save_state,
+    writing,
+)
 from ddpm_app.training.labels import called
 from ddpm_app.training.network import build_unet
 from tests.doubles import refusal
@@ -69,6 +79,24 @@ def test_a_resumed_run_averages_with_the_decay_that_it_is_given(config):
     state = state_of(config.out)
     for weight, average in zip(state["network"].values(), state["ema"]["shadow_params"], strict=True):
         torch.testing.assert_close(weight, average, rtol=0, atol=1e-6)
+
+
+def test_the_scale_of_half_precision_gradients_is_resumed(config, tmp_path):
+    from diffusers.training_utils import EMAModel
+
+    states = []
+    for scale in (32.0, 65536.0):  # what it came to, and what every run begins with
+        network = build_unet(config)
+        optimizer, timesteps = torch.optim.Adam(network.parameters()), TimestepSampler(8, False)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        states.append(TrainingState(network, EMAModel(network.parameters()), optimizer, timesteps, scaler))
+    saved, loaded = states
+    save_state(tmp_path, saved, config)
+    load_state(tmp_path, loaded, config)
+    assert loaded.scaler.get_scale() == 32.0
+    save_state(tmp_path, replace(saved, scaler=None), config)  # a run in another precision
+    load_state(tmp_path, loaded, config)
+    assert loaded.scaler.get_scale() == 32.0
 
 
 def test_averaged_weights_are_put_back_even_after_an_error():
