@@ -24,6 +24,7 @@ from ddpm_app.evaluation.nll import negative_log_likelihood
 from ddpm_app.evaluation.quality import Features, Quality, quality, some
 from ddpm_app.pictures import sheet
 from ddpm_app.training.ablation import CELLS, CellRun, cell_run
+from ddpm_app.training.checkpoints import AGAIN, writing
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.labels import MOST, called, load_labelled
@@ -113,8 +114,9 @@ def measure_cell(
             "quality": asdict(quality(judge.classifier(drawn), judge.data)),
         }
         partial = file.with_name(REPORT + ".partial")
-        partial.write_text(json.dumps(known, indent=2) + "\n")
-        os.replace(partial, file)
+        with writing(file.parent, AGAIN):
+            partial.write_text(json.dumps(known, indent=2) + "\n")
+            os.replace(partial, file)
     return CellReport(name, run, known["bits_per_dim"], known["standard_error"], Quality(**known["quality"]))
 
 

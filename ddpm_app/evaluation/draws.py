@@ -6,6 +6,7 @@ is spread over processes, ends with the samples of one that was not. The folder 
 
 __all__ = ["ALONE", "CHUNK", "Drawing", "Processes", "begin", "collect", "draw", "launched", "missing"]
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -74,10 +75,11 @@ def begin(folder: Path, request: SampleRequest, checkpoints: Path) -> None:
                 "give another folder, or the same settings"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{REQUEST}.partial"
-    partial.write_text(json.dumps(wanted, indent=2) + "\n")
-    os.replace(partial, file)
+    with _told():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(wanted, indent=2) + "\n")
+        os.replace(partial, file)
 
 
 def missing(folder: Path, num_images: int) -> list[tuple[int, int]]:
@@ -126,10 +128,16 @@ def _length(file: Path) -> int:
 
 def _save(file: Path, images: Tensor) -> None:
     partial = file.with_suffix(".partial")
-    try:
+    with _told():
         with partial.open("wb") as opened:
             np.save(opened, images.numpy())
         os.replace(partial, file)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"the samples could not be written ({error.strerror}); make room and give the same command again"

@@ -4,6 +4,7 @@ Every file is written beside its place and then moved there, so that it is whole
 """
 
 __all__ = [
+    "AGAIN",
     "SETTINGS",
     "STATE",
     "TrainingState",
@@ -34,6 +35,7 @@ from ddpm_app.training.sources import placeless
 STATE = "training_state.pt"
 SETTINGS = "training.json"
 PARTIAL = ".partial"
+AGAIN = "give the same command again"
 # the names that diffusers gives to our schedules
 SCHEDULE_NAMES = {
     "linear": "linear",
@@ -173,14 +175,13 @@ def _into(out: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """UserError where what the block writes into `out` finds no place there."""
+def writing(out: Path, then: str = "resume: the last checkpoint is whole") -> Iterator[None]:
+    """UserError where what the block writes into `out` finds no place there; `then` is done once there is room."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError of a full disk
         raise UserError(
-            f"{out} could not be written ({str(error).splitlines()[0]}); "
-            "make room there and resume: the last checkpoint is whole"
+            f"{out} could not be written ({str(error).splitlines()[0]}); make room there and {then}"
         ) from error

@@ -40,6 +40,13 @@ def test_a_cell_is_measured_once_and_again_only_when_something_else_is_asked(con
     assert (len(told), more.quality.num_images) == (4, 5)
 
 
+def test_a_report_that_cannot_be_written_is_told(config, tmp_path):
+    (tmp_path / "grid" / "eps-learned" / "ablation" / "report.json.partial").mkdir(parents=True)
+    judge = new_judge(config, "", HOW)
+    said = refusal(lambda: measure_cell(Engine("cpu"), config, judge, HOW, lambda sentence: None))
+    assert "give the same command again" in said
+
+
 def test_every_cell_is_drawn_over_the_whole_chain_from_the_same_seeds(config, monkeypatch):
     engine, asked = Engine("cpu"), []
     draw = engine.run
