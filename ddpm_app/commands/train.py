@@ -87,11 +87,12 @@ def run(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def told_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or Ctrl-C came, which from the first time this is asked until the block ends do no more.
+    """Whether SIGTERM or Ctrl-C came; from the first time this is asked they do no more within the block.
 
-    Before, while pictures are loading and there is no step to finish, they end the process at once.
+    Before, while pictures are loading and no step is at hand, they end the process at once.
     """
-    stop, before = threading.Event(), {}
+    stop = threading.Event()
+    before: dict[int, Any] = {}
 
     def stopping() -> bool:
         if not before:

@@ -23,8 +23,8 @@ Row = Sequence[str]
 class Scorecard:
     """The samples' quality, and that of as many of the data's own pictures, with every condition.
 
-    `own` compares them with the rest of the data, and is None where they would be more than a half of it; `notes`
-    are the model's own.
+    `own` compares them with the rest of the data, and is None where they would be more than a half of it;
+    `notes` are the model's own.
     """
 
     request: SampleRequest

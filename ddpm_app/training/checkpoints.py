@@ -176,7 +176,7 @@ def _into(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(out: Path, then: str = "resume: the last checkpoint is whole") -> Iterator[None]:
-    """UserError where what the block writes into `out` finds no place there; `then` is done once there is room."""
+    """UserError where what the block writes into `out` finds no place; it says to make room and `then`."""
     from safetensors import SafetensorError
 
     try:

@@ -28,7 +28,14 @@ def test_every_figure_stands_with_all_its_conditions():
     for told in (
         *("1.234", "7.89", "0.750", "0.500", "0.0321"),
         *("500, seeds 3 and on", "mnist/train.parquet, 4,000 pictures", "a classifier of 10 classes"),
-        *("averaged, decay 0.999", "made for PNDMScheduler", "ddim, eta 0.5", "20 of 1000, leading", "3 neighbours", "exact"),
+        *(
+            "averaged, decay 0.999",
+            "made for PNDMScheduler",
+            "ddim, eta 0.5",
+            "20 of 1000, leading",
+            "3 neighbours",
+            "exact",
+        ),
     ):
         assert told in text
 
