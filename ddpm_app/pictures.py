@@ -39,6 +39,9 @@ MAX_JPEG_PIXELS = 25_000_000  # a photograph, which is decoded at a fraction of 
 Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS  # Pillow itself refuses twice as many, before it decodes anything
 UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 SOURCE = "data:image/png;base64,"
+# what may be white in pictures of more than 8 bits: the first that reaches their brightest pixel, whose own
+# value would make each file as bright as the next
+WHITES = {"I;16": (65535,), "I": (255, 65535, 2**31), "F": (1, 255, 65535)}
 HEAT = ((13, 8, 40), (120, 28, 109), (237, 105, 37), (252, 255, 164))
 
 
@@ -67,7 +70,8 @@ def fit(picture: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or more, brought to 8
         values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
-        white = 65535 if picture.mode.startswith("I;16") else max(values.max(), 255)
+        whites = WHITES[picture.mode[:4]]
+        white = next((each for each in whites if values.max() <= each), whites[-1])
         picture = Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")

@@ -109,6 +109,18 @@ def test_every_mode_becomes_its_colour_with_what_is_transparent_on_white(tmp_pat
     assert colour(read_picture(saved(Image.new(mode, size, fill), tmp_path, suffix), RGB)) == seen
 
 
+@pytest.mark.parametrize(
+    ("mode", "white", "darker"),
+    [("F", 1, 0.5), ("F", 255, 128.0), ("F", 65535, 32768.0), ("I", 65535, 32768), ("I", 2**31 - 1, 2**30)],
+)
+def test_levels_of_more_than_8_bits_are_those_of_their_format_not_of_their_brightest_pixel(
+    tmp_path, mode, white, darker
+):
+    for brightest, seen in ((white, 255), (darker, 128)):
+        file = saved(Image.new(mode, (8, 8), brightest), tmp_path, "tiff")
+        assert colour(read_picture(file, RGB)) == (seen, seen, seen)
+
+
 def test_a_palette_with_transparency_lies_on_white(tmp_path):
     picture = Image.new("P", (6, 4), 0)
     picture.putpalette([*RED, 0, 255, 0])

@@ -14,6 +14,7 @@ from ddpm_app.evaluation.ablation import CellReport, How, Judge, contact_sheet, 
 from ddpm_app.pictures import save_png
 from ddpm_app.training import TrainingConfig
 from ddpm_app.training.ablation import CELLS, SETTINGS, cell_config, train_cell
+from ddpm_app.training.checkpoints import AGAIN, writing
 
 SHEET = "ablation.png"
 # what a cell says itself, what would not suit every cell, and what is given in other words
@@ -55,13 +56,16 @@ def run(options: argparse.Namespace) -> None:
     reports = []
     for name, config in configs.items():
         tell(name)
-        with told_to_stop() as stop:
-            deque(shown(train_cell(config, stop.is_set)), maxlen=0)
-        if stop.is_set():
+        with told_to_stop() as stopping:
+            deque(shown(train_cell(config, stopping)), maxlen=0)
+            stopped = stopping()
+        if stopped:
             return result(options, "stopped; the same command resumes", {"out": options.out, "stopped": name})
         reports.append(measure_cell(engine, config, judge, how, tell))
     if any(report.quality for report in reports):
-        save_png(contact_sheet(reports), out / SHEET)
+        drawn = contact_sheet(reports)
+        with writing(out, AGAIN):
+            save_png(drawn, out / SHEET)
     result(options, table(reports, judge, how), values(options, reports, judge, how))
 
 

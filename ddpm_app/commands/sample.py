@@ -11,6 +11,7 @@ from ddpm_app.commands.report import add_model_arguments, loaded, progress, resu
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.engine import EVERY_SAMPLER, REVERSE_VARIANCES, Engine, SampleRequest, flag, visited, visits
 from ddpm_app.pictures import save_png, sheet, to_picture
+from ddpm_app.training.checkpoints import AGAIN, writing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,10 +49,12 @@ def run(options: argparse.Namespace) -> None:
     for frame in engine.run(request):
         progress(frame.step, frame.num_steps, started)
     seconds = time.perf_counter() - started
-    for k, (seed, image) in enumerate(zip(request.seeds, frame.images, strict=True)):
-        save_png(to_picture(image), out / f"{k:05d}.png", request.recipe() | {"seed": seed, "num_images": 1})
-    save_png(sheet(frame.images), out / "grid.png", request.recipe())
-    np.savez(out / "samples.npz", frame.images.permute(0, 2, 3, 1).numpy())
+    with writing(out, AGAIN):
+        for k, (seed, image) in enumerate(zip(request.seeds, frame.images, strict=True)):
+            recipe = request.recipe() | {"seed": seed, "num_images": 1}
+            save_png(to_picture(image), out / f"{k:05d}.png", recipe)
+        save_png(sheet(frame.images), out / "grid.png", request.recipe())
+        np.savez(out / "samples.npz", frame.images.permute(0, 2, 3, 1).numpy())
     result(
         options,
         f"{request.num_images} pictures in {out} after {seconds:.1f} s ({model.backend})\n"

@@ -17,6 +17,7 @@ from ddpm_app.evaluation.extractors import FEATURES
 from ddpm_app.evaluation.samples import SAMPLES, Evaluation, Stage, evaluate_samples
 from ddpm_app.evaluation.scorecard import Scorecard, as_markdown
 from ddpm_app.pictures import save_png, sheet
+from ddpm_app.training.checkpoints import AGAIN, writing
 
 METRIC = "fid"
 NUM_SAMPLES = 1000
@@ -62,11 +63,13 @@ def run(options: argparse.Namespace) -> None:
     card = followed(evaluate_samples(engine, asked, processes=processes))
     if card is None:  # of several processes the first one speaks
         return
-    save_png(sheet(collect(out / SAMPLES, min(SHOWN, asked.num_images))), out / "grid.png", request.recipe())
+    shown = sheet(collect(out / SAMPLES, min(SHOWN, asked.num_images)))
     values = asdict(card) | {"metric": METRIC, "out": str(out)}
-    (out / "report.json").write_text(json.dumps(known(values), indent=2) + "\n")
     text = as_markdown(card)
-    (out / "scorecard.md").write_text(text)
+    with writing(out, AGAIN):
+        save_png(shown, out / "grid.png", request.recipe())
+        (out / "report.json").write_text(json.dumps(known(values), indent=2) + "\n")
+        (out / "scorecard.md").write_text(text)
     result(options, f"{text}\nreport.json, scorecard.md, grid.png and the samples are in {out}", values)
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from tqdm import tqdm
 from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
+from ddpm_app.training.config import PLACES
 from ddpm_app.training.data import SOURCES
 
 HELP = {
     "data": SOURCES,
     "out": "the folder of the model and of the run's state",
-    "held_out": "pictures whose loss is measured and never learned from",
+    "held_out": "pictures never learned from, of which the averaged weights' L_simple is measured",
     "block_out_channels": "the widths of the network, from the picture's size down",
     "attention_resolutions": "edges of the maps that attend to themselves",
     "attention_head_dim": "channels of a head; 0 for one head",
@@ -74,8 +75,8 @@ def run(options: argparse.Namespace) -> None:
     """Trains under a progress bar; SIGTERM and Ctrl-C end it saved, after the step at hand."""
     config = TrainingConfig(**settings(options))
     writable_folder(config.out)
-    with told_to_stop() as stop:
-        reports = deque(shown(train(config, resume=options.resume, stopping=stop.is_set)), maxlen=1)
+    with told_to_stop() as stopping:
+        reports = deque(shown(train(config, resume=options.resume, stopping=stopping)), maxlen=1)
     if int(os.environ.get("RANK", 0)) > 0:  # of several processes the first one speaks
         return
     steps, loss = (reports[0].step, reports[0].loss) if reports else (config.num_steps, None)
@@ -85,15 +86,24 @@ def run(options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def told_to_stop() -> Iterator[threading.Event]:
-    """Within the block SIGTERM and Ctrl-C only set this event."""
+def told_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or Ctrl-C came; from the first time this is asked they do no more within the block.
+
+    Before, while pictures are loading and no step is at hand, they end the process at once.
+    """
     stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    before: dict[int, Any] = {}
+
+    def stopping() -> bool:
+        if not before:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, lambda *_: stop.set())
+        return stop.is_set()
+
     try:
-        yield stop
+        yield stopping
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -112,7 +122,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
                 f"--config {options.config} is not the training.json of a run ({reason})"
             ) from error
     given = tuples({name: value for name, value in vars(options).items() if name in named})
-    for name in ("data", "out"):  # those of the other run stay its own
+    values = {name: value for name, value in values.items() if name not in PLACES}  # of the other machine
+    for name in ("data", "out"):
         if name not in given:
             raise UserError(f"--{name} is missing: {HELP[name]}")
     return values | given
@@ -128,7 +139,7 @@ def shown(reports: Iterable[Progress]) -> Iterator[Progress]:
     bar = None
     for at in reports:
         text = f"loss {at.loss:.4f}  {at.images_per_second:.1f} images/s"
-        text += f"  held-out {at.held_out_loss:.4f}" if at.held_out_loss is not None else ""
+        text += f"  held-out L_simple {at.held_out_loss:.4f}" if at.held_out_loss is not None else ""
         if sys.stderr.isatty():
             bar = bar or tqdm(total=at.num_steps, initial=at.step, unit="step", dynamic_ncols=True)
             bar.update(at.step - bar.n)

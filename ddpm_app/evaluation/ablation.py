@@ -7,6 +7,7 @@ real pictures, and with nothing else. Source: Ho, Jain and Abbeel (2020), sectio
 
 __all__ = ["CellReport", "How", "Judge", "contact_sheet", "measure_cell", "new_judge"]
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -20,12 +21,13 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.evaluation.classifier import Classifier, trained_on
 from ddpm_app.evaluation.draws import begin, collect, draw, missing
 from ddpm_app.evaluation.nll import negative_log_likelihood
-from ddpm_app.evaluation.quality import Features, Quality, quality
+from ddpm_app.evaluation.quality import Features, Quality, quality, some
 from ddpm_app.pictures import sheet
 from ddpm_app.training.ablation import CELLS, CellRun, cell_run
+from ddpm_app.training.checkpoints import AGAIN, writing
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
-from ddpm_app.training.labels import called, load_labelled
+from ddpm_app.training.labels import MOST, called, load_labelled
 
 DRAWN, REPORT = "ablation", "report.json"  # a folder, and a file in it
 SHOWN, ENLARGED, WORDS = 16, 4, 190  # of the contact sheet; the width of its words in pixels
@@ -70,12 +72,16 @@ class CellReport:
 def new_judge(config: TrainingConfig, held_out: str, how: How) -> Judge:
     """A classifier taught by the data of a cell; UserError where that tells no classes.
 
-    Where nothing is held out, the bound is measured on pictures that were learned from.
+    The bound is measured on pictures drawn at random, of those learned from where nothing is held out.
     """
     labelled = load_labelled(config.data, config.image_size, config.channels)
     classifier = trained_on(labelled)
     source, count = held_out or config.data, max(how.num_samples, how.num_pictures)
-    pictures = load_images(source, config.image_size, config.channels, limit=count).pixels
+    pictures = labelled.pixels
+    if held_out:
+        size, channels = config.image_size, config.channels
+        pictures = load_images(held_out, size, channels, limit=MOST, flag="--held-out").pixels
+    pictures = pictures[some(len(pictures), count)]  # the first may all be of one class
     data = classifier(labelled.pixels)
     real = quality(classifier(pictures[: how.num_samples]), data)
     about = called(source) + (", held out" if held_out else ", learned from")
@@ -90,7 +96,8 @@ def measure_cell(
     name = run.folder.name
     if run.diverged_at is not None:
         return CellReport(name, run)
-    asked = {**asdict(how), "judge": judge.classifier.fingerprint, "pictures": judge.about}
+    pictures = hashlib.sha256(judge.pictures.numpy().tobytes()).hexdigest()[:12]
+    asked = {**asdict(how), "judge": judge.classifier.fingerprint, "pictures": pictures}
     file = run.folder / DRAWN / REPORT
     known = json.loads(file.read_text()) if file.exists() else {}
     if known.get("asked") != asked:
@@ -107,8 +114,9 @@ def measure_cell(
             "quality": asdict(quality(judge.classifier(drawn), judge.data)),
         }
         partial = file.with_name(REPORT + ".partial")
-        partial.write_text(json.dumps(known, indent=2) + "\n")
-        os.replace(partial, file)
+        with writing(file.parent, AGAIN):
+            partial.write_text(json.dumps(known, indent=2) + "\n")
+            os.replace(partial, file)
     return CellReport(name, run, known["bits_per_dim"], known["standard_error"], Quality(**known["quality"]))
 
 

@@ -6,6 +6,7 @@ safetensors file that also says what it is; such a file is tensors and words, ne
 
 __all__ = ["LARGEST_EDGE", "Classifier", "learn", "load_classifier", "save_classifier", "trained_on"]
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -123,17 +124,27 @@ def learn(labelled: Labelled, *, seed: int = 0, steps: int = STEPS) -> Iterator[
     about = About(labelled.about, len(learned), *shape, accuracy=right / count)
     made = Classifier(network, about, _fingerprint(network))
     if file:
-        save_classifier(made, file)
+        with contextlib.suppress(UserError):  # which would lose the work with its copy
+            save_classifier(made, file)
     yield made
 
 
 def save_classifier(classifier: Classifier, file: Path) -> None:
-    """Writes the file, whole at any moment."""
+    """Writes the file, whole at any moment; UserError where there is no room for it."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    partial = file.with_name(file.name + ".partial")
-    save_file(classifier.network.state_dict(), partial, {"classifier": json.dumps(asdict(classifier.about))})
-    partial.replace(file)
+    partial, about = file.with_name(file.name + ".partial"), json.dumps(asdict(classifier.about))
+    try:
+        save_file(classifier.network.state_dict(), partial, {"classifier": about})
+        partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(
+            f"the classifier could not be written ({getattr(error, 'strerror', error)}); "
+            "make room and give the same command again"
+        ) from error
 
 
 def load_classifier(file: str | Path) -> Classifier:

@@ -6,11 +6,11 @@ is spread over processes, ends with the samples of one that was not. The folder 
 
 __all__ = ["ALONE", "CHUNK", "Drawing", "Processes", "begin", "collect", "draw", "launched", "missing"]
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ from torch import Tensor
 from ddpm_app.engine import CancelToken, Engine, SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation.checkpoint import weights_hash
+from ddpm_app.training.machine import PATIENCE
 
 CHUNK = 64
 REQUEST = "request.json"
-PATIENCE = timedelta(days=60)  # of processes that wait for one another
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,11 @@ def begin(folder: Path, request: SampleRequest, checkpoints: Path) -> None:
                 "give another folder, or the same settings"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{REQUEST}.partial"
-    partial.write_text(json.dumps(wanted, indent=2) + "\n")
-    os.replace(partial, file)
+    with _told():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(wanted, indent=2) + "\n")
+        os.replace(partial, file)
 
 
 def missing(folder: Path, num_images: int) -> list[tuple[int, int]]:
@@ -127,10 +128,16 @@ def _length(file: Path) -> int:
 
 def _save(file: Path, images: Tensor) -> None:
     partial = file.with_suffix(".partial")
-    try:
+    with _told():
         with partial.open("wb") as opened:
             np.save(opened, images.numpy())
         os.replace(partial, file)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"the samples could not be written ({error.strerror}); make room and give the same command again"

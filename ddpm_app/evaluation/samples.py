@@ -133,9 +133,10 @@ def _own(data: Features, count: int) -> Quality | None:
     """What `count` pictures of the data score against the others; None where those would be fewer."""
     if 2 * count > len(data):
         return None
-    chosen = torch.zeros(len(data), dtype=torch.bool)
-    chosen[some(len(data), count)] = True
-    return quality(data[chosen], data[~chosen])
+    chosen = some(len(data), count)  # in an order of its own: the score's splits must not be classes
+    others = torch.ones(len(data), dtype=torch.bool)
+    others[chosen] = False
+    return quality(data[chosen], data[others])
 
 
 def _bound(engine: Engine, asked: Evaluation, pictures: Tensor) -> Generator[Stage, None, NllReport | None]:

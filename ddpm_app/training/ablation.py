@@ -18,8 +18,10 @@ from typing import Any
 from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
 from ddpm_app.training.checkpoints import SETTINGS as SETTINGS_FILE
+from ddpm_app.training.checkpoints import writing
 from ddpm_app.training.loop import LossIsNoNumber
 from ddpm_app.training.records import PROGRESS
+from ddpm_app.training.sources import placeless
 
 DIVERGED = "diverged.json"
 
@@ -119,15 +121,16 @@ def train_cell(config: TrainingConfig, stopping: Callable[[], bool] = lambda: Fa
         yield from train(config, stopping=stopping)
     except LossIsNoNumber as error:
         partial = out / f"{DIVERGED}.partial"
-        partial.write_text(json.dumps({"step": error.step}) + "\n")
-        os.replace(partial, out / DIVERGED)
+        with writing(out):
+            partial.write_text(json.dumps({"step": error.step}) + "\n")
+            os.replace(partial, out / DIVERGED)
 
 
 def _recorded(config: TrainingConfig) -> dict[str, Any]:
     """The configuration as a run's folder tells it, without the folder."""
     values = json.loads(json.dumps(asdict(config)))
     del values["out"]
-    return values | {"data": Path(config.data).name if Path(config.data).exists() else config.data}
+    return values | {"data": placeless(config.data)}
 
 
 def _read(file: Path) -> dict[str, Any]:

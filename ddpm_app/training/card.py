@@ -29,8 +29,9 @@ FIELDS = "data", "out"  # of the configuration, told elsewhere and as names
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a run knows of itself beyond its configuration; the losses are those of its objective.
+    """What a run knows of itself beyond its configuration.
 
+    `loss` is the objective's, `held_out_loss` always L_simple, every t alike, of the averaged weights.
     `hub_dataset` is the data's `owner/name` where it came from the Hub, `license` the Hub's word for one.
     """
 
@@ -88,7 +89,7 @@ def _summary(out: Path, settings: dict[str, Any], facts: CardFacts) -> dict[str,
     edge, widths = settings["image_size"], settings["block_out_channels"]
     sizes = [edge // 2**level for level in range(len(widths))]
     attends = [f"{size} x {size}" for size in sizes if size in settings["attention_resolutions"]]
-    objective, predicted = settings.get("objective", "simple"), settings["prediction_type"]
+    objective, predicted = _objective(settings), settings["prediction_type"]
     steps = f"{facts.steps_done:,} of {settings['num_steps']:,} steps of {settings['batch_size']} pictures"
     rows = {
         "data": f"{_data(out, settings, facts)}: {facts.num_images:,} pictures"
@@ -99,14 +100,23 @@ def _summary(out: Path, settings: dict[str, Any], facts: CardFacts) -> dict[str,
         + "; the averaged weights, in half precision",
         "process": f"{settings['schedule']} schedule, T = {settings['num_train_timesteps']:,}, "
         f"reverse variance {settings['variance_type']}",
-        "objective": f"L_{objective}; the network predicts {TARGETS.get(predicted, predicted)} ({predicted})",
+        "objective": f"{objective}; the network predicts {TARGETS.get(predicted, predicted)} ({predicted})",
         "training": f"{steps}, each seen about {_times_seen(settings, facts)} times; "
         f"{_duration(facts.seconds)}",
-        "training loss": f"{facts.loss:.4g} at the end",
+        "training loss": f"{facts.loss:.4g} at the end, {objective}",
     }
     if facts.held_out_loss is not None:
-        rows["held-out loss"] = f"{facts.held_out_loss:.4g}, on pictures kept out of the training"
+        rows["held-out loss"] = (
+            f"{facts.held_out_loss:.4g}, L_simple, every t alike, of the averaged weights, "
+            "on pictures kept out of the training"
+        )
     return rows
+
+
+def _objective(settings: dict[str, Any]) -> str:
+    """The objective's name, with what its timesteps weigh."""
+    name, gamma = f"L_{settings['objective']}", settings["min_snr_gamma"]
+    return f"{name} weighted by min(SNR, {gamma:g})" if gamma else name
 
 
 def _data(out: Path, settings: dict[str, Any], facts: CardFacts) -> str:
@@ -151,6 +161,8 @@ def _limits(settings: dict[str, Any], facts: CardFacts) -> str:
         lines.append(f"The run was not at its end: {left:,} of its steps were still to do.")
     if facts.held_out_loss is None:
         lines.append("No loss on held-out pictures is known, so nothing here tells learning from memorising.")
+    elif _objective(settings) != "L_simple":
+        lines.append("The two losses are of different kinds, so they do not tell learning from memorising.")
     lines.append("No FID and no likelihood was measured in training; judge it by its samples.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 

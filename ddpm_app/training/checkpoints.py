@@ -4,6 +4,7 @@ Every file is written beside its place and then moved there, so that it is whole
 """
 
 __all__ = [
+    "AGAIN",
     "SETTINGS",
     "STATE",
     "TrainingState",
@@ -27,11 +28,14 @@ import torch
 
 from ddpm_app.core.losses import TimestepSampler
 from ddpm_app.errors import UserError
-from ddpm_app.training.config import TrainingConfig
+from ddpm_app.training.config import PLACES, TrainingConfig
+from ddpm_app.training.network import UNSEEN
+from ddpm_app.training.sources import placeless
 
 STATE = "training_state.pt"
 SETTINGS = "training.json"
 PARTIAL = ".partial"
+AGAIN = "give the same command again"
 # the names that diffusers gives to our schedules
 SCHEDULE_NAMES = {
     "linear": "linear",
@@ -40,7 +44,7 @@ SCHEDULE_NAMES = {
     "sigmoid": "sigmoid",
 }
 # what the weights were learned for, which a resumed run must not change
-PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type", "variance_type")
+PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type", "variance_type", *UNSEEN)
 
 
 @dataclass
@@ -51,6 +55,7 @@ class TrainingState:
     ema: Any
     optimizer: torch.optim.Optimizer
     timesteps: TimestepSampler
+    scaler: torch.amp.GradScaler | None = None  # of fp16
     step: int = 0
     seconds: float = 0.0
 
@@ -68,14 +73,16 @@ class TrainingState:
             self.network.train()
 
 
-def save_state(out: Path, state: TrainingState) -> None:
+def save_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     """Everything a resumed run needs; the old state stays whole until the new one is."""
     values = {
+        "process": {name: getattr(config, name) for name in PROCESS},
         "step": state.step,
         "seconds": state.seconds,
         "network": state.network.state_dict(),
         "ema": state.ema.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict() if state.scaler else None,
         "timestep_history": state.timesteps.history,
         "timestep_counts": state.timesteps.counts,
     }
@@ -90,7 +97,11 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     """
     if not (out / STATE).exists():
         return
-    before = json.loads((out / SETTINGS).read_text()) if (out / SETTINGS).exists() else {}
+    try:
+        values = torch.load(out / STATE, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged bytes raise anything from KeyError to UnpicklingError
+        raise UserError(f"{out / STATE} is damaged; remove it or give --no-resume to begin again") from error
+    before = values.get("process") or _settings(out)  # a state of an earlier version does not say
     for name in PROCESS:
         if name in before and before[name] != getattr(config, name):
             raise UserError(
@@ -98,17 +109,21 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
                 f"{getattr(config, name)}; give another --out or --no-resume"
             )
     try:
-        values = torch.load(out / STATE, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged bytes raise anything from KeyError to UnpicklingError
-        raise UserError(f"{out / STATE} is damaged; remove it or give --no-resume to begin again") from error
-    try:
         state.network.load_state_dict(values["network"])
     except RuntimeError as error:
         raise UserError(f"{out} holds a run of another network; give another --out or --no-resume") from error
     state.ema.load_state_dict(values["ema"])
+    state.ema.decay = config.ema_decay  # the state's own came with it
     state.optimizer.load_state_dict(values["optimizer"])
+    if state.scaler and values.get("scaler"):  # not of an earlier version, or another precision
+        state.scaler.load_state_dict(values["scaler"])
     state.timesteps.history, state.timesteps.counts = values["timestep_history"], values["timestep_counts"]
     state.step, state.seconds = values["step"], values["seconds"]
+
+
+def _settings(out: Path) -> dict[str, Any]:
+    file = out / SETTINGS
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def sweep(out: Path) -> None:
@@ -135,14 +150,7 @@ def save_pipeline(out: Path, network, config: TrainingConfig, steps_done: int) -
     half.load_state_dict(network.state_dict())
     pipeline: Any = DDPMPipeline(half.half(), scheduler)
     settings = asdict(config) | {"steps_done": steps_done}
-    for name in (
-        "data",
-        "out",
-        "held_out",
-        "init_from",
-    ):  # a published folder names no places
-        if Path(settings[name]).exists():
-            settings[name] = Path(settings[name]).name
+    settings |= {name: placeless(settings[name]) for name in PLACES}  # the folder may be published
     with _into(out) as partial:
         pipeline.save_pretrained(partial)
         (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
@@ -167,14 +175,13 @@ def _into(out: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """UserError where what the block writes into `out` finds no place there."""
+def writing(out: Path, then: str = "resume: the last checkpoint is whole") -> Iterator[None]:
+    """UserError where what the block writes into `out` finds no place; it says to make room and `then`."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError of a full disk
         raise UserError(
-            f"{out} could not be written ({str(error).splitlines()[0]}); "
-            "make room there and resume: the last checkpoint is whole"
+            f"{out} could not be written ({str(error).splitlines()[0]}); make room there and {then}"
         ) from error

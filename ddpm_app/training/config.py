@@ -1,6 +1,6 @@
 """What a training run is asked to do, validated once and frozen."""
 
-__all__ = ["TrainingConfig"]
+__all__ = ["PLACES", "TrainingConfig"]
 
 from dataclasses import dataclass
 from typing import get_args
@@ -12,6 +12,7 @@ from ddpm_app.errors import UserError, one_of
 
 LEARNED = ("learned", "learned_range")
 TRACKERS = ("tensorboard", "trackio")
+PLACES = ("data", "out", "held_out", "init_from")  # which another machine may not have
 
 
 @dataclass(frozen=True)

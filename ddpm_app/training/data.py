@@ -39,14 +39,21 @@ class ImageSet:
 
 
 def load_images(
-    source: str | Path, size: int, channels: int, cache: Path | None = None, limit: int | None = None
+    source: str | Path,
+    size: int,
+    channels: int,
+    cache: Path | None = None,
+    limit: int | None = None,
+    *,
+    flag: str = "--data",
 ) -> ImageSet:
     """The pictures of `source`, one of SOURCES, or the first `limit` of them, cropped square and resized.
 
     Transparent pixels become white. A set too large for memory (store.MEMORY) is decoded once into the
-    folder `cache`, where the next call finds it. Raises UserError when there is nothing to learn from.
+    folder `cache`, where the next call finds it. Raises UserError when there is nothing to learn from, in
+    the words of the command's `flag` that gave the source.
     """
-    found = open_source(source, size)
+    found = open_source(source, size, flag)
     store = PixelStore((channels, size, size), cache, f"{found.identity} {limit}")
     if kept := store.kept():
         return ImageSet(*kept)

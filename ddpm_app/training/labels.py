@@ -1,6 +1,6 @@
 """Pictures with their classes: a label column of parquet files, folders named by class, or drawn shapes."""
 
-__all__ = ["SHAPES", "Labelled", "called", "load_labelled", "tells_classes"]
+__all__ = ["MOST", "SHAPES", "Labelled", "called", "load_labelled", "tells_classes"]
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm_app.errors import UserError
 from ddpm_app.training import shapes
 from ddpm_app.training.data import ImageSet, load_images
-from ddpm_app.training.sources import Source, open_source
+from ddpm_app.training.sources import Source, open_source, placeless
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 MOST = 100_000  # pictures that are read
@@ -63,8 +63,7 @@ def called(source: str | Path) -> str:
     """What to call the pictures: no more of a path than its last two parts."""
     if source == SHAPES:
         return "the shapes that this program draws"
-    path = Path(source)
-    return "/".join(path.parts[-2:]) if path.exists() else str(source)
+    return placeless(source, 2)
 
 
 def _classes(source: str | Path) -> list[str | int]:

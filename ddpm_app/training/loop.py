@@ -22,7 +22,15 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError
 from ddpm_app.training.batches import STRIDE, Batch, training_batch
 from ddpm_app.training.card import CardFacts, write_card
-from ddpm_app.training.checkpoints import TrainingState, load_state, save_pipeline, save_state, sweep, writing
+from ddpm_app.training.checkpoints import (
+    STATE,
+    TrainingState,
+    load_state,
+    save_pipeline,
+    save_state,
+    sweep,
+    writing,
+)
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
@@ -53,6 +61,8 @@ def train(
     if run.main:
         sweep(out)
         begin_log(out, run.state.step)
+        if not resume:  # or a run killed before its first save would go on as the one before it
+            (out / STATE).unlink(missing_ok=True)
     while run.state.step < config.num_steps:
         losses.append(run.advance())
         step = run.state.step
@@ -111,9 +121,10 @@ class Run:
             keep_freed_memory()
         pixels = Path(config.out, "pixels")
         self.pixels = self._pictures(config.data, pixels / "data")
-        self.held_out = (
-            self._pictures(config.held_out, pixels / "held_out", MAX_HELD_OUT) if config.held_out else None
-        )
+        self.held_out = None
+        if config.held_out:
+            held_out = pixels / "held_out"
+            self.held_out = self._pictures(config.held_out, held_out, MAX_HELD_OUT, "--held-out")
         self.held_out_loss: float | None = None
         self.diffusion = GaussianDiffusion(
             SCHEDULES[config.schedule](config.num_train_timesteps),
@@ -129,9 +140,11 @@ class Run:
             ),
             torch.optim.Adam(unet.parameters(), lr=config.learning_rate, fused=True),
             TimestepSampler(config.num_train_timesteps, config.timestep_sampling == "importance"),
+            accelerator.scaler,
         )
         if resume:
             load_state(Path(config.out), self.state, config)
+        self._agree()
         self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
         self.state.ema.to(accelerator.device)
         self.gradients = Gradients(accelerator, self.network, self.losses, config.gradient_accumulation_steps)
@@ -176,7 +189,7 @@ class Run:
             config, out, state = self.config, Path(self.config.out), self.state
             with state.averaged():
                 save_pipeline(out, state.network, config, state.step)
-            save_state(out, state)
+            save_state(out, state, config)
             facts = CardFacts(
                 steps_done=state.step,
                 seconds=state.seconds,
@@ -215,10 +228,20 @@ class Run:
     def _denoiser(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network(x_t, t).sample
 
-    def _pictures(self, source: str, cache: Path, limit: int | None = None) -> Tensor:
+    def _agree(self) -> None:
+        """UserError unless all processes go on from the same step."""
+        accelerator = self.accelerator
+        steps = accelerator.gather(torch.tensor([self.state.step], device=accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise UserError(
+                f"the processes found --out at the steps {', '.join(map(str, steps))}; "
+                "give all of them the same --out, on a disk that they share"
+            )
+
+    def _pictures(self, source: str, cache: Path, limit: int | None = None, flag: str = "--data") -> Tensor:
         size, channels = self.config.image_size, self.config.channels
         with self.accelerator.main_process_first():
-            images = load_images(source, size, channels, cache, limit)
+            images = load_images(source, size, channels, cache, limit, flag=flag)
         if images.left_out:
             self.accelerator.print(images.left_out)
         return images.pixels

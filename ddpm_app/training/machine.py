@@ -1,6 +1,6 @@
 """What a run asks of the machine: processes and devices, a number format, trackers, memory."""
 
-__all__ = ["enough_memory", "keep_freed_memory", "mixed_precision", "new_accelerator"]
+__all__ = ["PATIENCE", "enough_memory", "keep_freed_memory", "mixed_precision", "new_accelerator"]
 
 import contextlib
 import ctypes
@@ -8,12 +8,14 @@ import importlib
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 
 import torch
 
 from ddpm_app.errors import UserError
 from ddpm_app.training.config import TrainingConfig
 
+PATIENCE = timedelta(days=60)  # of processes that wait for one another
 # parameters of mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 MAX_INT = 2**31 - 1
@@ -21,13 +23,14 @@ MAX_INT = 2**31 - 1
 
 def new_accelerator(config: TrainingConfig):
     """accelerate's view of processes and devices; UserError where the batch or a tracker does not fit it."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision(config.precision),
             log_with=config.log_with or None,
             project_dir=config.out,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         )
     except ValueError as error:  # a tracker or a number format that is not there
         raise UserError(f"{str(error).splitlines()[0]}; choose another precision or log_with") from error
@@ -48,7 +51,7 @@ def mixed_precision(precision: str) -> str:
     if precision != "auto":
         return "no" if precision == "fp32" else precision
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 

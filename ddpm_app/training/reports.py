@@ -27,7 +27,10 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands; `loss` is averaged over the steps since the last report."""
+    """Where a run stands; `loss` is the objective's, averaged over the steps since the last report.
+
+    `held_out_loss` is L_simple, every t alike, of the averaged weights, whatever the objective.
+    """
 
     step: int
     num_steps: int

@@ -72,14 +72,18 @@ def start(out: Path, config: TrainingConfig, uploads: Sequence[str | Path] = ())
         _refuse_second(out)
         if out.exists():
             shutil.rmtree(out)
-        out.mkdir(parents=True)
-        if uploads:
-            try:
+        try:
+            out.mkdir(parents=True)
+            if uploads:
                 keep_uploads(uploads, out / UPLOADS)
-            except UserError:
-                shutil.rmtree(out)
+            _spawn(out, asdict(config), resume=False)
+        except BaseException as error:
+            shutil.rmtree(out, ignore_errors=True)  # or the name would stay taken
+            if not isinstance(error, OSError):
                 raise
-        _spawn(out, asdict(config), resume=False)
+            raise UserError(
+                f"{out.name} could not be started ({error.strerror}); make room on the disk and start again"
+            ) from error
 
 
 def resume(out: Path) -> None:
@@ -154,7 +158,12 @@ def _spawn(out: Path, config: dict[str, Any], *, resume: bool) -> None:
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     psutil.Process(child.pid).nice(10 if os.name == "posix" else psutil.BELOW_NORMAL_PRIORITY_CLASS)
-    write(out, {"pid": child.pid, "started": started, "config": config, "wanted": ""})
+    try:
+        write(out, {"pid": child.pid, "started": started, "config": config, "wanted": ""})
+    except OSError:
+        child.kill()  # which nobody would find again
+        child.wait()
+        raise
     threading.Thread(target=child.wait, daemon=True).start()  # leaves no zombie
 
 

@@ -4,7 +4,7 @@ A source names its pictures in an order that never changes, and opens each only 
 unpacked to disk.
 """
 
-__all__ = ["SOURCES", "Source", "hub_dataset", "open_source"]
+__all__ = ["SOURCES", "Source", "hub_dataset", "open_source", "placeless"]
 
 import io
 import json
@@ -50,22 +50,25 @@ class Source:
     fetch: Callable[[str], Path] = Path
 
 
-def open_source(source: str | Path, size: int) -> Source:
-    """The pictures of one of SOURCES; those that the program draws are size x size."""
+def open_source(source: str | Path, size: int, flag: str = "--data") -> Source:
+    """The pictures of one of SOURCES, given by `flag`; those that the program draws are size x size."""
     if source == "shapes":
         drawn = ((f"shape {k}", partial(shapes.draw, k, size)) for k in range(shapes.NUM_PICTURES))
         return Source("shapes", drawn)
-    path, split = Path(source), None
-    if not path.exists() and ":" in str(source):
-        place, _, split = str(source).rpartition(":")
-        path = Path(place)
+    path, split = _on_disk(source)
     if str(source) and path.is_dir():
         return _in_folder(path, split)
-    if path.is_file() and path.suffix.lower() in (".zip", ".parquet") and split is None:
+    if path.is_file() and path.suffix.lower() in (".zip", ".parquet") and not split:
         return _local(path.parent, [path.name])
     if asked := _asked_of_the_hub(source):
         return _on_the_hub(*asked.groups())
-    raise UserError(f"--data must be {SOURCES}; got {str(source)!r}")
+    raise UserError(f"{flag} must be {SOURCES}; got {str(source)!r}")
+
+
+def placeless(source: str | Path, parts: int = 1) -> str:
+    """The source, but of a path on this disk the last part, or so many of them, alone."""
+    path, split = _on_disk(source)
+    return "/".join(path.parts[-parts:]) + (f":{split}" if split else "") if path.exists() else str(source)
 
 
 def hub_dataset(source: str) -> str | None:
@@ -75,11 +78,17 @@ def hub_dataset(source: str) -> str | None:
 
 
 def _asked_of_the_hub(source: str | Path) -> re.Match | None:
-    path, asked = Path(source), HUB_NAME.fullmatch(str(source))
-    return asked if not path.exists() and path.suffix.lower() not in READABLE else None
+    path, _ = _on_disk(source)
+    return None if path.exists() or path.suffix.lower() in READABLE else HUB_NAME.fullmatch(str(source))
 
 
-def _in_folder(folder: Path, split: str | None) -> Source:
+def _on_disk(source: str | Path) -> tuple[Path, str]:
+    """Where the source lies if it is on this disk, and the split of it that is asked for, or none."""
+    place, _, split = str(source).rpartition(":")
+    return (Path(place), split) if place and not Path(source).exists() else (Path(source), "")
+
+
+def _in_folder(folder: Path, split: str) -> Source:
     names = _readable(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     if split or (names and _suffix(names[0]) == ".parquet"):
         names = of_split(names, split or "train", str(folder))

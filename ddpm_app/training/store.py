@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -34,6 +35,7 @@ class PixelStore:
         self.count = 0
         self._memory = bytearray()
         self._file: BinaryIO | None = None
+        self._sweep()
 
     def __enter__(self) -> "PixelStore":
         return self
@@ -43,6 +45,18 @@ class PixelStore:
             with contextlib.suppress(OSError):
                 self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Removes what processes that were killed had begun to write.
+
+        Whether one lives only its own machine knows; those of another one, on a shared disk, find the file of
+        the first process whole.
+        """
+        for file in self.folder.glob(f"{PIXELS}.*") if self.folder else ():
+            pid = file.suffix[1:]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
     def kept(self) -> tuple[Tensor, tuple[str, ...]] | None:
         """What `finish` gave for the same set before, where that is in the folder."""

@@ -53,6 +53,14 @@ def test_each_picture_carries_the_recipe_of_itself_alone(capsys, tmp_path):
         assert np.array_equal(np.array(picture), alone.images[0, 0].numpy())
 
 
+@pytest.mark.parametrize("taken", ["00001.png", "grid.png", "samples.npz"])
+def test_pictures_that_cannot_be_written_are_told_in_one_line(capsys, tmp_path, taken):
+    (tmp_path / taken).mkdir()
+    said = complaint(capsys, "sample", *NORMAL, "--steps", 2, "--num-images", 2, "--out", tmp_path)
+    assert f"{tmp_path} could not be written" in said
+    assert "give the same command again" in said
+
+
 def test_without_json_sample_says_what_it_did(capsys, tmp_path):
     assert main(["sample", *NORMAL, "--steps", "2", "--num-images", "2", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith(f"2 pictures in {tmp_path}")

@@ -80,6 +80,14 @@ def test_what_is_wrong_is_said_in_one_line(capsys, tmp_path, wanted):
     assert "another seed" in complaint(capsys, *wanted, *out, "--seed", 4)
 
 
+@pytest.mark.parametrize("taken", ["grid.png", "report.json", "scorecard.md", "features.safetensors"])
+def test_what_cannot_be_written_is_told_in_one_line(capsys, tmp_path, wanted, taken):
+    (tmp_path / "out" / taken).mkdir(parents=True)
+    said = complaint(capsys, *wanted, "--out", tmp_path / "out")
+    assert "could not be written" in said
+    assert "give the same command again" in said
+
+
 def test_two_processes_draw_the_samples_of_one_and_the_first_speaks(capsys, tmp_path, wanted):
     many = [*wanted, "--num-images", "130"]  # three chunks
     alone = answer(capsys, *many, "--out", tmp_path / "alone")

@@ -1,11 +1,12 @@
 import json
+import signal
 from argparse import ArgumentParser
 from dataclasses import asdict, fields, replace
 
 import pytest
 
 from ddpm_app.commands import main, train
-from ddpm_app.training import TrainingConfig
+from ddpm_app.training import TrainingConfig, loop
 from ddpm_app.training.checkpoints import SETTINGS
 from tests.doubles import refusal
 from tests.training.runs import TINY, assert_same_weights, flags, save_pictures, state_of
@@ -78,7 +79,8 @@ def test_the_settings_of_another_run_are_taken_over_but_for_its_places(tmp_path)
     file = tmp_path / SETTINGS
     file.write_text(json.dumps(GIVEN | {"steps_done": 3, "of a later version": 1}))
     given = ["--config", file, "--data", "mine", "--out", "there"]
-    assert understood(*given) == TrainingConfig(**GIVEN | {"data": "mine", "out": "there"})
+    places = {"data": "mine", "out": "there", "held_out": "", "init_from": ""}
+    assert understood(*given) == TrainingConfig(**GIVEN | places)
     flag = understood(*given, "--num-steps", 99, "--no-flip", "--block-out-channels", 32)
     assert flag == replace(understood(*given), num_steps=99, flip=False, block_out_channels=(32,))
 
@@ -122,6 +124,18 @@ def test_the_settings_that_a_run_leaves_make_the_same_run_again(capsys, config, 
     assert TrainingConfig(**{name: left[name] for name in asdict(config)}).seed == config.seed
 
 
+def test_the_settings_of_a_run_with_held_out_pictures_make_a_run_without_them(capsys, config, tmp_path):
+    held_out = save_pictures(tmp_path / "others", range(3, 5))
+    assert main(flags(replace(config, num_steps=1, held_out=str(held_out)))) == 0
+    settings = str(tmp_path / "run" / SETTINGS)
+    assert main(["train", "--config", settings, "--data", config.data, "--out", f"{config.out}-again"]) == 0
+
+
+def test_an_error_of_held_out_pictures_names_their_own_flag(capsys, config):
+    assert main(flags(replace(config, held_out="nowhere"))) == 2
+    assert capsys.readouterr().err.startswith("error: --held-out must be ")
+
+
 def test_no_resume_begins_again(capsys, config):
     begin = replace(config, num_steps=1)
     assert main(flags(begin)) == 0
@@ -133,6 +147,26 @@ def test_no_resume_begins_again(capsys, config):
     assert main(flags(fresh)) == 0
     assert_same_weights(config.out, fresh.out)
     assert state_of(config.out)["step"] == 4
+
+
+def test_an_interrupt_while_pictures_are_loading_ends_the_command_at_once(capsys, config, monkeypatch):
+    def interrupted(*args, **more):
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(loop, "load_images", interrupted)
+    assert main(flags(config)) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_between_steps_is_an_answer_to_the_next_question(number):
+    before = signal.getsignal(number)
+    with train.told_to_stop() as stopping:
+        assert not stopping()
+        signal.raise_signal(number)
+        assert stopping()
+    assert signal.getsignal(number) is before
 
 
 def test_what_cannot_be_mended_by_the_program_is_one_line(capsys, config):

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +10,7 @@ from ddpm_app.evaluation import ablation
 from ddpm_app.evaluation.ablation import How, contact_sheet, measure_cell, new_judge
 from ddpm_app.training.ablation import CELLS, DIVERGED, SETTINGS, cell_config, train_cell
 from tests.doubles import refusal
-from tests.training.runs import TINY, save_pictures
+from tests.training.runs import TINY, picture, save_pictures
 
 HOW = How(num_samples=6, num_pictures=3, num_terms=4, seed=0)
 
@@ -37,6 +38,13 @@ def test_a_cell_is_measured_once_and_again_only_when_something_else_is_asked(con
     assert len(told) == 2
     more = measure_cell(Engine("cpu"), config, judge, replace(HOW, num_samples=5), told.append)
     assert (len(told), more.quality.num_images) == (4, 5)
+
+
+def test_a_report_that_cannot_be_written_is_told(config, tmp_path):
+    (tmp_path / "grid" / "eps-learned" / "ablation" / "report.json.partial").mkdir(parents=True)
+    judge = new_judge(config, "", HOW)
+    said = refusal(lambda: measure_cell(Engine("cpu"), config, judge, HOW, lambda sentence: None))
+    assert "give the same command again" in said
 
 
 def test_every_cell_is_drawn_over_the_whole_chain_from_the_same_seeds(config, monkeypatch):
@@ -67,6 +75,19 @@ def test_the_bound_is_that_of_pictures_held_out_where_there_are_any(config, tmp_
     assert len(judge.pictures) == 3
     assert judge.real.num_images == 4  # no more are there
     assert judge.real.fid > 0
+
+
+def test_the_pictures_measured_are_not_the_first_class_alone(config, tmp_path):
+    copies = shutil.copytree(tmp_path / "data", tmp_path / "copies")
+    first = [picture(seed) for seed in range(4)]
+    for held_out in ("", str(copies)):
+        measured = new_judge(config, held_out, HOW).pictures
+        classes = {any(torch.equal(each, one) for one in first) for each in measured}
+        assert classes == {True, False}
+
+
+def test_held_out_pictures_that_are_nowhere_are_told_by_their_own_flag(config):
+    assert refusal(lambda: new_judge(config, "nowhere", HOW)).startswith("--held-out must be")
 
 
 def test_data_without_classes_is_refused_before_anything_is_trained(config, tmp_path):

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -46,6 +47,15 @@ def test_what_was_trained_once_is_found_again_by_its_content(labelled):
     assert (one.name, one.fingerprint) == (again.name, again.fingerprint)
     other = replace(labelled, pixels=labelled.pixels.flip(0))
     assert len(list(learn(other, steps=STEPS))) == STEPS + 1
+
+
+def test_what_cannot_be_kept_is_learned_all_the_same(labelled, cache):
+    one = trained_on(labelled, steps=STEPS)
+    (file,) = cache.rglob("*.safetensors")
+    file.unlink()
+    Path(f"{file}.partial").mkdir()  # in its way
+    assert same(trained_on(labelled, steps=STEPS), one)
+    assert not file.exists()
 
 
 def test_features_of_a_picture_do_not_hang_on_its_neighbours_or_its_size(labelled):

@@ -88,6 +88,14 @@ def test_samples_of_other_settings_or_weights_are_not_mixed(engine, tmp_path, ti
     assert "another weights" in refusal(lambda: draw_all(again, tmp_path / "out", 3))
 
 
+@pytest.mark.parametrize("taken", ["request.json.partial", "00000000.partial"])
+def test_samples_that_cannot_be_written_are_told(engine, tmp_path, taken):
+    (tmp_path / taken).mkdir()
+    said = refusal(lambda: draw_all(engine, tmp_path, 3))
+    assert "the samples could not be written" in said
+    assert str(tmp_path) not in said  # a visitor of the page is told it too
+
+
 def test_a_chunk_is_a_plain_numpy_file(engine, tmp_path):
     draw_all(engine, tmp_path, 3)
     array = np.load(tmp_path / "00000000.npy")

@@ -3,10 +3,11 @@ import torch
 
 from ddpm_app.core.images import to_uint8
 from ddpm_app.engine import Engine, SampleRequest
-from ddpm_app.evaluation import draws, extractors
+from ddpm_app.evaluation import draws, extractors, quality
 from ddpm_app.evaluation.classifier import learn, load_classifier
 from ddpm_app.evaluation.draws import Processes
-from ddpm_app.evaluation.samples import Evaluation, Stage, evaluate_samples
+from ddpm_app.evaluation.quality import Features
+from ddpm_app.evaluation.samples import Evaluation, Stage, _own, evaluate_samples
 from ddpm_app.evaluation.scorecard import Scorecard
 from ddpm_app.models.exact import shape_pictures
 from ddpm_app.pictures import to_picture
@@ -68,6 +69,15 @@ def test_what_draws_the_data_itself_is_precise_and_more_samples_than_half_of_it_
     assert card.samples.precision > 0.9
     assert card.samples.recall > 0.8
     assert card.own is None
+
+
+def test_the_own_score_of_data_sorted_by_class_is_that_of_all_its_classes(monkeypatch):
+    monkeypatch.setattr(quality, "SPLIT_SIZE", 20)
+    classes = torch.eye(4).repeat_interleave(100, 0)  # 100 pictures of the first one, then of the second
+    own = _own(Features(classes, 100 * classes), 200)
+    assert own.inception_score > 3.5
+    assert own.inception_score_deviation is not None  # of ten splits, which were one class each
+    assert (own.num_images, own.num_reference) == (200, 200)
 
 
 def test_the_second_time_nothing_is_drawn_and_the_scorecard_is_the_same(tmp_path, data):

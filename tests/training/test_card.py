@@ -113,6 +113,22 @@ def test_without_held_out_pictures_the_card_claims_no_held_out_loss(out, config)
     assert "No loss on held-out" not in written(out, config, replace(FACTS, held_out_loss=0.04))
 
 
+LOSSES = {
+    "L_simple": {},
+    "L_simple weighted by min(SNR, 5)": {"min_snr_gamma": 5.0},
+    "L_vlb": {"objective": "vlb"},
+    "L_hybrid": {"objective": "hybrid", "variance_type": "learned_range"},
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_each_loss_is_called_what_it_is_and_losses_of_two_kinds_are_not_compared(out, config, loss):
+    card = written(out, replace(config, **LOSSES[loss]), replace(FACTS, held_out_loss=0.0421))
+    assert f"| training loss | 0.03125 at the end, {loss} |" in card
+    assert "| held-out loss | 0.0421, L_simple, every t alike, of the averaged weights, on" in card
+    assert ("losses are of different kinds" in card) == (loss != "L_simple")
+
+
 def test_notes_and_license_by_hand_outlive_every_save(out, config):
     first = written(out, config, replace(FACTS, steps_done=100))
     notes = "## Notes\n\nHeld out: 4.191 bits/dim.\n\n## Sources\n\nNoto Emoji.\n"

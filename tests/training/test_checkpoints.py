@@ -6,10 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddpm_app.core.losses import TimestepSampler
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.models import load_model
 from ddpm_app.training import train
-from ddpm_app.training.checkpoints import PARTIAL, SETTINGS, STATE, TrainingState, save_pipeline, writing
+from ddpm_app.training.checkpoints import (
+    PARTIAL,
+    SETTINGS,
+    STATE,
+    TrainingState,
+    load_state,
+    save_pipeline,
+    save_state,
+    writing,
+)
+from ddpm_app.training.labels import called
 from ddpm_app.training.network import build_unet
 from tests.doubles import refusal
 from tests.training.runs import assert_same_weights, state_of, weights_of
@@ -23,6 +34,17 @@ def test_the_settings_beside_the_weights_name_the_data_but_not_their_place(confi
     assert settings.pop("steps_done") == 1
     wanted = asdict(config) | {"data": "pictures", "out": "run", "held_out": "others"}
     assert settings == json.loads(json.dumps(wanted))
+
+
+def test_a_split_of_a_folder_names_its_place_no_more_than_the_folder_does(config, pictures):
+    split = pictures / "train"
+    split.mkdir()
+    for file in pictures.glob("*.png"):
+        file.rename(split / file.name)
+    config = replace(config, num_steps=1, data=f"{pictures}:train")
+    list(train(config))
+    assert json.loads(Path(config.out, SETTINGS).read_text())["data"] == "pictures:train"
+    assert called(config.data) == f"{pictures.parent.name}/pictures:train"
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -49,6 +71,32 @@ def test_the_saved_network_has_the_averaged_weights(config, tmp_path):
     trained = list(state["network"].values())
     averaged = state["ema"]["shadow_params"]
     assert not all(torch.equal(a, b) for a, b in zip(trained, averaged, strict=True))
+
+
+def test_a_resumed_run_averages_with_the_decay_that_it_is_given(config):
+    list(train(replace(config, num_steps=2, ema_decay=0.999)))
+    list(train(replace(config, ema_decay=0.0)))
+    state = state_of(config.out)
+    for weight, average in zip(state["network"].values(), state["ema"]["shadow_params"], strict=True):
+        torch.testing.assert_close(weight, average, rtol=0, atol=1e-6)
+
+
+def test_the_scale_of_half_precision_gradients_is_resumed(config, tmp_path):
+    from diffusers.training_utils import EMAModel
+
+    states = []
+    for scale in (32.0, 65536.0):  # what it came to, and what every run begins with
+        network = build_unet(config)
+        optimizer, timesteps = torch.optim.Adam(network.parameters()), TimestepSampler(8, False)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        states.append(TrainingState(network, EMAModel(network.parameters()), optimizer, timesteps, scaler))
+    saved, loaded = states
+    save_state(tmp_path, saved, config)
+    load_state(tmp_path, loaded, config)
+    assert loaded.scaler.get_scale() == 32.0
+    save_state(tmp_path, replace(saved, scaler=None), config)  # a run in another precision
+    load_state(tmp_path, loaded, config)
+    assert loaded.scaler.get_scale() == 32.0
 
 
 def test_averaged_weights_are_put_back_even_after_an_error():
@@ -96,11 +144,30 @@ def test_a_run_of_another_network_or_process_is_not_resumed(config):
         {"num_train_timesteps": 500},
         {"image_size": 16},
         {"variance_type": "learned", "objective": "vlb"},
+        {"attention_head_dim": 8},
+        {"norm_num_groups": 4},
     ):
         sentence = refusal(lambda changes=changes: list(train(replace(config, **changes))))
         assert next(iter(changes)) in sentence
         assert "--out" in sentence
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
+
+
+def test_weights_are_resumed_as_what_they_were_learned_for_whatever_model_was_saved_since(config):
+    list(train(replace(config, num_steps=1)))
+    other = replace(config, prediction_type="v_prediction")
+    save_pipeline(Path(config.out), build_unet(other), other, 1)  # and killed before its state
+    assert "prediction_type epsilon" in refusal(lambda: list(train(other)))
+    assert [at.step for at in train(config)] == [4]
+
+
+def test_a_state_of_an_earlier_version_is_resumed_by_the_settings_beside_it(config):
+    list(train(replace(config, num_steps=1)))
+    state = state_of(config.out)
+    del state["process"]
+    torch.save(state, Path(config.out, STATE))
+    assert "schedule linear" in refusal(lambda: list(train(replace(config, schedule="cosine"))))
+    assert [at.step for at in train(config, report_every=1)] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("kept", [20, 0.99])
@@ -118,6 +185,20 @@ def test_without_resuming_a_run_begins_again(config, tmp_path):
     list(train(config, resume=False))
     list(train(fresh))
     assert_same_weights(config.out, fresh.out)
+
+
+def test_a_run_begun_again_and_killed_before_it_saves_is_not_the_one_before_it(config):
+    list(train(replace(config, num_steps=2)))
+    begun = train(config, resume=False, report_every=1)
+    next(begun)
+    begun.close()
+    assert [at.step for at in train(config, report_every=1)] == [1, 2, 3, 4]
+
+
+def test_a_run_that_cannot_begin_again_leaves_the_one_before_it(config):
+    list(train(replace(config, num_steps=2)))
+    refusal(lambda: list(train(replace(config, data="nowhere"), resume=False)))
+    assert [at.step for at in train(config, report_every=1)] == [3, 4]
 
 
 def test_what_cannot_be_written_is_told_with_its_reason(tmp_path):

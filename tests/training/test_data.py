@@ -57,6 +57,19 @@ def test_a_folder_is_read_with_all_its_subfolders(folder):
     assert images.left_out == ""
 
 
+def test_a_split_of_a_folder_here_is_no_data_set_of_the_hub(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent.parent)
+    here = f"{folder.parent.name}/{folder.name}"
+    for source in (here, f"{here}:train", f"{here}:train@main"):
+        assert sources.hub_dataset(source) is None
+    assert sources.hub_dataset("owner/name:train@main") == "owner/name"
+
+
+def test_an_empty_folder_before_a_split_is_not_the_one_at_work_in(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert "must be" in refusal(lambda: load_images(":below", 8, 3))
+
+
 def test_files_that_are_no_pictures_are_named_and_others_passed_over(folder):
     (folder / "below" / "broken.png").write_bytes(b"no picture")
     (folder / "half.jpg").write_bytes(encoded(picture(0))[:60])

@@ -1,5 +1,9 @@
 """A set of pictures that outgrows memory lies in a file beside the run, decoded once."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -66,6 +70,18 @@ def test_an_interrupted_decoding_leaves_nothing_behind(pictures, tmp_path, small
     with pytest.raises(KeyboardInterrupt):
         load_images(pictures, 8, 3, cache=tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_a_killed_process_had_begun_to_decode_is_removed_but_not_what_another_writes(
+    pictures, tmp_path, small_memory
+):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [tmp_path / f"pixels.uint8.{pid}" for pid in (dead.pid, os.getppid())]
+    for file in left:
+        file.write_bytes(b"half of the pictures")
+    load_images(pictures, 8, 3, cache=tmp_path)
+    assert [file.exists() for file in left] == [False, True]
 
 
 def test_a_cache_that_cannot_be_written_is_told(pictures, small_memory):

@@ -32,10 +32,11 @@ def free_port():
         return str(listener.getsockname()[1])
 
 
-def start_ranks(config, said):
-    """Two processes of one run, as a launcher starts them."""
+def start_ranks(config, said, other=None):
+    """Two processes of one run, as a launcher starts them; the second with a configuration of its own."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
-    return [start(config, said, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
+    configs = enumerate((config, other or config))
+    return [start(each, said, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank, each in configs]
 
 
 def assert_nearly_the_same(a, b):
@@ -80,6 +81,16 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(config, tmp_path):
         "error: batch_size must be a multiple of 4, the processes times gradient_accumulation_steps; got 6"
     }
     assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+def test_processes_that_do_not_share_a_disk_are_told_so_instead_of_waiting_for_one_another(config, tmp_path):
+    list(train(replace(config, num_steps=2)))
+    ranks = start_ranks(config, tmp_path / "said", replace(config, out=str(tmp_path / "other disk")))
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [2, 2]
+    assert "--out at the steps 2, 0; give all of them the same --out" in (tmp_path / "said").read_text()
+    assert state_of(config.out)["step"] == 2
 
 
 @pytest.mark.slow

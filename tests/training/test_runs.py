@@ -1,4 +1,5 @@
 import argparse
+import errno
 import json
 import os
 import signal
@@ -186,6 +187,23 @@ def test_uploads_are_kept_in_their_order_and_are_read_with_what_their_archives_h
     keep_uploads([tmp_path / "z.PNG", tmp_path / "a.zip"], tmp_path / "kept")
     assert sorted(file.name for file in (tmp_path / "kept").iterdir()) == ["00000.png", "00001.zip"]
     assert load_images(tmp_path / "kept", 8, 3).pixels.shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("full", ["uploads", "record"])
+def test_a_run_that_finds_no_room_leaves_the_name_free_and_no_process(
+    checkpoints, tmp_path, monkeypatch, full
+):
+    def no_room(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs, {"uploads": "keep_uploads", "record": "write"}[full], no_room)
+    out = runs.free_folder(checkpoints, "mine")
+    config, children = TrainingConfig(str(out / runs.UPLOADS), str(out), **TINY), psutil.Process().children()
+    said = refusal(lambda: runs.start(out, config, [tmp_path / "a.png"] if full == "uploads" else ()))
+    assert "mine could not be started (No space left on device)" in said
+    assert runs.free_folder(checkpoints, "mine") == out
+    assert not out.exists()
+    assert psutil.Process().children() == children
 
 
 def test_an_upload_without_pictures_is_refused_and_leaves_the_name_free(checkpoints, tmp_path):
