@@ -36,6 +36,7 @@ def new_accelerator(config: TrainingConfig):
         raise UserError(f"{str(error).splitlines()[0]}; choose another precision or log_with") from error
     shares = accelerator.num_processes * config.gradient_accumulation_steps
     if config.batch_size % shares:
+        accelerator.wait_for_everyone()  # or the first to leave breaks the others off while they connect
         raise UserError(
             f"batch_size must be a multiple of {shares}, the processes times gradient_accumulation_steps; "
             f"got {config.batch_size}"

@@ -82,7 +82,7 @@ def start(out: Path, config: TrainingConfig, uploads: Sequence[str | Path] = ())
             if not isinstance(error, OSError):
                 raise
             raise UserError(
-                f"{out.name} could not be started ({error.strerror}); make room on the disk and start again"
+                f"{out.name} could not be started ({error.strerror}); its folder needs room and write access"
             ) from error
 
 

@@ -82,8 +82,9 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
-        for early in (self.stop.click, run.failure) if undone else ():
-            early(*undone, queue=False, show_progress="hidden", api_visibility="private")
+        if undone:
+            for early in (self.stop.click, run.failure):
+                early(*undone, queue=False, show_progress="hidden", api_visibility="private")
         open_with(tab, outputs, str(self.start.value))
 
 
