@@ -106,6 +106,7 @@ def chain_controls(
     *,
     eta: float = 0.0,
     offered: Sequence[str] = EVERY_SAMPLER,
+    first_seed: int = 7,
     seed: gr.Number | None = None,
 ) -> ChainControls:
     """Sampler, steps, eta or variance, seed with a dice, and finer settings folded away.
@@ -128,7 +129,7 @@ def chain_controls(
     variance = gr.Dropdown(
         SAMPLING_VARIANCES, value="auto", label="Reverse variance", visible=sampler == "ddpm"
     )
-    number = seed or seed_control()
+    number = seed or seed_control(first_seed)
     with gr.Accordion("Finer settings", open=False):
         spacing = gr.Dropdown(
             [("as the model says", "auto"), *((name, name) for name in get_args(Spacing))],
@@ -154,10 +155,10 @@ def chain_controls(
     return ChainControls(chosen, steps, noisiness, variance, number, spacing, precision, rederive_eps)
 
 
-def seed_control() -> gr.Number:
+def seed_control(first: int = 7) -> gr.Number:
     """The seed, with a dice beside it."""
     with gr.Row(elem_classes="seed"):
-        number = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
+        number = gr.Number(first, label="Seed", info=SEEDS_ALIKE, minimum=0, scale=4, min_width=90)
         dice = gr.Button("\N{DIE FACE-5}", scale=0, min_width=48, elem_classes="dice")
     dice.click(lambda: random.randrange(2**32), outputs=number, queue=False, api_visibility="private")
     return number

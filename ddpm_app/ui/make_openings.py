@@ -32,7 +32,7 @@ TRAIN = "train"  # is no endpoint
 OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, by endpoint
     "progressive": {"model": DIGITS, "num_images": 2, "seed": 12},
     "stochastic": {"num_images": 3},
-    "branches": {"branches": "550:100 550:101"},
+    "branches": {"branches": "650:100 650:101"},
     "interpolate": {"num_images": 7},
     "compare": {"model": DIGITS, "num_images": 4},
     "likelihood": {},
@@ -73,7 +73,8 @@ def ran(tab: str, served: Any, engine: Engine, folder: Path) -> dict[str, Any]:
     engine.model(wanted["model"]).settle()  # so that one backend computes it all
     values = run(served, wanted)
     told_of = {name: value for name, value in OPENINGS[tab].items() if name != "picture"}
-    settings = {"model": wanted["model"], "seed": 7} | told_of
+    seeds = {name: value for name, value in untouched(served).items() if name == "seed"}
+    settings = {"model": wanted["model"]} | seeds | told_of
     told: dict[str, Any] = {"settings": settings, "outputs": {}}
     for tree in (value for value in values.values() if isinstance(value, Tree)):
         return told | keep_tree(tree, folder)
@@ -103,16 +104,19 @@ def trained(folder: Path) -> dict[str, Any]:
 
 def run(served: Any, settings: dict[str, Any]) -> dict[Any, Any]:
     """The last values of an endpoint's outputs, by the tab's own inputs but for `settings`."""
-    names = [name for name in inspect.signature(served.fn).parameters if name != "request"]
-    inputs = {
-        name: settings[name] if name in settings else given(component)
-        for name, component in zip(names, served.inputs, strict=True)
-    }
+    inputs = untouched(served)
+    inputs |= {name: settings[name] for name in inputs.keys() & settings.keys()}
     answer = served.fn(**inputs, request=gr.Request(session_hash="openings"))
     values: dict[Any, Any] = {}
     for update in [answer] if isinstance(answer, dict) else answer:
         values |= update
     return values
+
+
+def untouched(served: Any) -> dict[str, Any]:
+    """What an endpoint's handler gets of its tab as it opens."""
+    names = [name for name in inspect.signature(served.fn).parameters if name != "request"]
+    return {name: given(each) for name, each in zip(names, served.inputs, strict=True)}
 
 
 def given(component: Any) -> Any:

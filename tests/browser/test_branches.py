@@ -23,7 +23,7 @@ def test_the_tree_made_earlier_is_walked_by_keyboard_and_shows_its_pictures(page
     open_tab(page, "Branches")
     rows = page.locator(".branching-row")
     expect(rows).to_have_count(3, timeout=PATIENCE)
-    expect(page.locator(".branching-told")).to_contain_text("t = 550 (trunk", timeout=PATIENCE)
+    expect(page.locator(".branching-told")).to_contain_text("t = 650 (trunk", timeout=PATIENCE)
     rows.nth(0).focus()
     page.keyboard.press("ArrowDown")
     expect(rows.nth(1)).to_have_attribute("aria-pressed", "true")

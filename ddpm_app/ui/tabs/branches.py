@@ -165,7 +165,7 @@ def build(shared: Shared) -> Results:
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
             trunk_buttons = run_buttons("New trunk", "secondary")
-            chain = chain_controls(shared, "ddpm", 100, eta=1.0, offered=list(SAMPLERS))
+            chain = chain_controls(shared, "ddpm", 100, eta=1.0, first_seed=39, offered=list(SAMPLERS))
             with gr.Accordion("The whole tree again", open=False):
                 again = gr.Textbox(
                     "",

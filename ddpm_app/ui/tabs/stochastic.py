@@ -84,7 +84,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             num_images = gr.Slider(1, 24, value=8, step=1, label="Continuations")
             warning = gr.Markdown(ALIKE, visible=False)
             noisy = [name for name in EVERY_SAMPLER if name not in DETERMINISTIC]
-            chain = chain_controls(shared, "ddpm", 100, eta=1.0, offered=noisy)
+            chain = chain_controls(shared, "ddpm", 100, eta=1.0, first_seed=9, offered=noisy)
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(
