@@ -47,8 +47,9 @@ def read_paths(text: str) -> list[Path]:
     """The paths in a text, parted by blanks; UserError where one is none."""
     fork, words = r"\d{1,5}:\d{1,19}", text.split()
     paths = [tuple(word.split("/")) for word in words]
-    known = all(re.fullmatch(fork, each) for path in paths for each in path)
-    if len(with_parents(paths)) >= MAX_BRANCHES or not known:
+    short = max(len(words), *map(len, paths), 0) < MAX_BRANCHES  # or to list all parents could take forever
+    known = short and all(re.fullmatch(fork, each) for path in paths for each in path)
+    if not known or len(with_parents(paths)) >= MAX_BRANCHES:
         raise UserError(
             f"branches must be at most {MAX_BRANCHES - 1} paths like 600:8 or 600:8/250:12, a blank between "
             f"two: at t = 600 the noise of seed 8 takes over; got {text[:60]!r}"

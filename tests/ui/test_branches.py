@@ -284,6 +284,7 @@ def test_paths_are_read_as_they_are_written():
 def test_a_path_stands_after_all_that_lead_to_it_each_once():
     paths = with_parents(read_paths("600:8/250:12 600:8/250:13/100:1 600:8"))
     assert [*map(spelled, paths)] == ["600:8", "600:8/250:12", "600:8/250:13", "600:8/250:13/100:1"]
+    assert "at most 24" in refusal(lambda: read_paths("600:8/" * 200_000 + "600:8"))
     many = " ".join(f"{t}:1/50:1" for t in range(100, 112))
     assert "at most 24" in refusal(lambda: read_paths(f"{many} 90:1"))
     assert len(read_paths(many)) == 12
