@@ -29,7 +29,7 @@ def test_the_tree_made_earlier_is_walked_by_keyboard_and_shows_its_pictures(page
     expect(rows.nth(1)).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".branching-path button")).to_have_count(2)
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".branching-time output")).to_have_text("t = 400")
+    expect(page.locator(".branching-time output")).to_have_text("t = 550")
     page.wait_for_function("document.querySelectorAll('.branching canvas').length > 3")
     assert colours(page, "canvas.guess") > 20
     page.locator(".branching-path button").first.click()  # back up
@@ -59,8 +59,12 @@ def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page
     rows = page.locator(".branching-row")
     expect(rows).to_have_count(3, timeout=PATIENCE)
     fill(page, "Reverse steps", 1000)
+    page.get_by_role("button", name="The whole tree again").click()
+    branches = page.get_by_label("Branches to grow with a new trunk")
+    branches.fill(" ".join(f"900:{seed}" for seed in range(24)))  # minutes of work
+    branches.blur()
     press(page, "New trunk")
-    expect(rows).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator(".branching-told")).not_to_contain_text("t = 650", timeout=PATIENCE)
     page.get_by_role("button", name="Stop", exact=True).filter(visible=True).first.click()
     expect(status(page)).to_contain_text("Stopped", timeout=PATIENCE)
     expect(rows).to_have_count(3, timeout=PATIENCE)

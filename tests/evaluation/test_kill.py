@@ -73,6 +73,7 @@ def test_a_server_killed_within_a_run_and_a_download_starts_again_and_does_both(
         other.submit(model=REPOSITORY, num_inference_steps=2, **settings)
         assert slow_hub.reached.wait(60)
         wait_until(lambda: any("step" in str(update) for update in run.outputs()))
+        wait_until(lambda: list((tmp_path / "home").rglob("*.incomplete")))
     # both were under way as the server was killed, and left what they had written
     assert list((tmp_path / "home").rglob("*.incomplete"))
     assert list((tmp_path / "gradio").rglob("preview.png"))
