@@ -1,31 +1,22 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
 from ddpm_app.core.images import from_uint8, to_uint8
-from ddpm_app.core.procedures import slerp
 from ddpm_app.core.samplers import SAMPLERS, generators, reverse
 from ddpm_app.engine import (
     DETERMINISTIC,
     EVERY_SAMPLER,
-    BranchRequest,
-    Engine,
     ForwardRequest,
     InterpolateRequest,
-    ReconstructRequest,
     SampleRequest,
-    SlerpGridRequest,
-    SlerpRequest,
     StochasticRequest,
 )
 from ddpm_app.engine.batching import PIXELS_PER_PASS
 from ddpm_app.engine.procedures import NOISE_STREAM
-from tests.doubles import refusal, save_pipeline, tiny_network
+from tests.doubles import refusal
 
 MODELS = ["tiny-8", "exact-normal"]
 every_model = pytest.mark.parametrize("model", MODELS)
-ENDS = tuple(torch.randint(256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8))
 STEPS = 10  # leading: t = 900, 800, ..., 0
 
 
@@ -48,45 +39,6 @@ def interpolation(engine, model, **values):
 def close(a, b):
     """At most one level apart: batches of other sizes round differently in the tiny network."""
     return (to_uint8(a).int() - to_uint8(b).int()).abs().max().item() <= 1
-
-
-# the chain
-
-
-@pytest.fixture(scope="module")
-def twins(tmp_path_factory):
-    """An engine with one network twice: its variances learned of single steps, or taken as fixed."""
-    folder = tmp_path_factory.mktemp("twins")
-    for variance_type in ("learned", "fixed_small"):
-        save_pipeline(folder / variance_type, tiny_network(out_channels=6), variance_type=variance_type)
-    return Engine("cpu", folder)
-
-
-@pytest.mark.parametrize(
-    ("kind", "values"),
-    [
-        *((SampleRequest, {"sampler": name}) for name in EVERY_SAMPLER if name != "ddpm"),
-        (SampleRequest, {"langevin_steps": 1}),
-        (StochasticRequest, {"sampler": "ddim"}),
-        (InterpolateRequest, {"sampler": "ddim", "picture_a": ENDS[0], "picture_b": ENDS[1]}),
-        (SlerpRequest, {}),
-        (BranchRequest, {"sampler": "ddim", "diffusion_steps": 667}),
-        (SlerpGridRequest, {"edge": 2}),
-        (ReconstructRequest, {"pictures": ENDS}),
-    ],
-)
-def test_a_variance_that_the_sampler_does_not_take_is_no_obstacle_to_few_steps(twins, kind, values):
-    learned, fixed = (
-        [*twins.run(kind(model=model, num_inference_steps=3, **values))][-1].x_t
-        for model in ("learned", "fixed_small")
-    )
-    assert torch.equal(learned, fixed)
-
-
-def test_the_sampler_that_takes_it_needs_single_steps_or_a_fixed_variance(twins):
-    request = SampleRequest(model="learned", sampler="ddpm", num_inference_steps=3, num_images=1)
-    assert "or a fixed variance" in refusal(lambda: list(twins.run(request)))
-    assert len(list(twins.run(replace(request, variance_type="fixed_large")))) == 3
 
 
 # stochastic
@@ -261,57 +213,6 @@ def test_a_picture_of_another_shape_is_refused_with_both_shapes(engine, name):
     assert all("(3, 8, 8)" in sentence and "(3, 8, 9)" in sentence for sentence in sentences)
     assert "(3, 8, 9)" in refusal(lambda: stochastic(engine, "tiny-8", picture=wrong))
     assert engine.active_runs == 0
-
-
-# interpolation of latents
-
-
-def reached_by(frame, model):
-    """p(x_{t-1} | x_T) at the two ends of a latent path of two steps."""
-    chain = model.diffusion.respaced(2)
-    t = torch.full((2,), int(chain.timesteps[-1]))
-    return chain.p_mean_variance(model.denoiser(frame.shared, t), frame.shared, torch.tensor([1, 1]))
-
-
-@every_model
-@pytest.mark.parametrize("seeds", [(3, 8), (8, 3), (3, 3), (3, 4)])
-def test_the_ends_of_a_latent_path_are_the_samples_of_the_two_seeds(engine, model, seeds):
-    plain = {"model": model, "num_inference_steps": STEPS}
-    *_, path = engine.run(SlerpRequest(**plain, seed=seeds[0], other_seed=seeds[1], num_images=4))
-    for k, seed in zip((0, -1), seeds, strict=True):
-        *_, alone = engine.run(SampleRequest(**plain, seed=seed, num_images=1))
-        assert close(path.x_t[k], alone.x_t[0])
-
-
-def test_a_latent_path_starts_on_the_great_circle(engine):
-    request = SlerpRequest(model="exact-normal", num_inference_steps=2, seed=3, other_seed=8, num_images=4)
-    frame = next(engine.run(request))
-    x_T = torch.stack([torch.randn(1, 16, 16, generator=source) for source in generators([3, 8])])
-    assert torch.equal(frame.shared, x_T)
-    model = engine.model("exact-normal")
-    chain = model.diffusion.respaced(2)
-    states = slerp(*x_T, torch.linspace(0, 1, 4))
-    expected = next(reverse(chain, model.denoiser, SAMPLERS["ddim"], [0] * 4, model.image_shape, x_t=states))
-    torch.testing.assert_close(frame.x_t, expected.x_t)
-
-
-@pytest.mark.parametrize("seeds", [(0, 1), (5, 5), (7, 6)])
-def test_the_noise_along_a_latent_path_is_in_neither_of_its_ends(engine, seeds):
-    request = SlerpRequest(
-        model="exact-normal",
-        sampler="ddpm",
-        num_inference_steps=2,
-        num_images=2,
-        seed=seeds[0],
-        other_seed=seeds[1],
-    )
-    frame, model = next(engine.run(request)), engine.model("exact-normal")
-    p = reached_by(frame, model)
-    noise = (frame.x_t - p.mean) / (p.log_variance / 2).exp()
-    torch.testing.assert_close(noise[0], noise[1], rtol=0, atol=1e-3)
-    for end in frame.shared:
-        # over 256 pixels independent noise correlates by 0.06, and by 0.3 never
-        assert torch.corrcoef(torch.stack([noise[0].flatten(), end.flatten()]))[0, 1].abs() < 0.3
 
 
 def test_the_noise_on_a_picture_is_independent_of_the_noise_that_the_picture_was_drawn_from(engine):
