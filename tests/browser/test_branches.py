@@ -5,13 +5,12 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_page import PATIENCE, browser, fill, open_tab, page, press, status  # noqa: F401
-from tests.ui.conftest import engine, url  # noqa: F401 - the same real server
+from tests.browser.steps import PATIENCE, fill, open_tab, press, status
 
 pytestmark = pytest.mark.browser
 
 
-def colours(page: Page, canvas: str) -> int:  # noqa: F811
+def colours(page: Page, canvas: str) -> int:
     """How many a canvas shows; 1 while it is blank."""
     return page.locator(canvas).evaluate(
         "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height)"
@@ -19,7 +18,7 @@ def colours(page: Page, canvas: str) -> int:  # noqa: F811
     )
 
 
-def test_the_tree_made_earlier_is_walked_by_keyboard_and_shows_its_pictures(page: Page):  # noqa: F811
+def test_the_tree_made_earlier_is_walked_by_keyboard_and_shows_its_pictures(page: Page):
     open_tab(page, "Branches")
     rows = page.locator(".branching-row")
     expect(rows).to_have_count(3, timeout=PATIENCE)
@@ -36,7 +35,7 @@ def test_the_tree_made_earlier_is_walked_by_keyboard_and_shows_its_pictures(page
     expect(rows.nth(0)).to_have_attribute("aria-pressed", "true")
 
 
-def test_a_tree_grows_where_it_is_forked(page: Page):  # noqa: F811
+def test_a_tree_grows_where_it_is_forked(page: Page):
     open_tab(page, "Branches")
     fill(page, "Reverse steps", 10)
     press(page, "New trunk")
@@ -54,7 +53,7 @@ def test_a_tree_grows_where_it_is_forked(page: Page):  # noqa: F811
     expect(page.locator(".branching-told")).to_contain_text("nothing is left to draw")
 
 
-def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page):  # noqa: F811
+def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page):
     open_tab(page, "Branches")
     rows = page.locator(".branching-row")
     expect(rows).to_have_count(3, timeout=PATIENCE)

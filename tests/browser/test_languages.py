@@ -3,8 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.test_page import PATIENCE, browser, fill, open_tab, press, status  # noqa: F401
-from tests.ui.conftest import engine, url  # noqa: F401 - the same real server
+from tests.browser.steps import PATIENCE, fill, open_tab, press, status
 
 pytestmark = pytest.mark.browser
 SEEN = {
@@ -38,7 +37,7 @@ SEEN = {
 
 
 @pytest.mark.parametrize("locale", SEEN)
-def test_the_page_speaks_the_browsers_language(browser: Browser, url: str, locale: str):  # noqa: F811
+def test_the_page_speaks_the_browsers_language(browser: Browser, url: str, locale: str):
     seen = SEEN[locale]
     context = browser.new_context(locale=locale, viewport={"width": 1280, "height": 900})
     page = context.new_page()

@@ -1,24 +1,21 @@
 """A visitor's walk through the real page, in headless Chromium."""
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from gradio_client import Client
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from ddpm_app.engine import Engine, ForwardRequest
 from ddpm_app.ui import build_app, launch_options
-from tests.ui.conftest import MODEL, engine, url  # noqa: F401 - the same real server
+from tests.browser.steps import PATIENCE, fill, open_tab, press, sheet_source, status
+from tests.ui.conftest import MODEL
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TABS = (
     "Sample",
     "Progressive",
@@ -32,54 +29,6 @@ TABS = (
     "Improved DDPM",
     "Figures",
 )
-PATIENCE = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "no Chromium here: install the package chromium"
-        )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:  # noqa: F811
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url)
-    expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)
-    yield page
-    page.close()
-    assert errors == []
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).filter(visible=True).click()
-
-
-def fill(page: Page, label: str, value: int) -> None:
-    box = page.get_by_label(f"number input for {label}").filter(visible=True)
-    box.fill(str(value))
-    box.blur()
-
-
-def press(page: Page, button: str) -> None:
-    page.get_by_role("button", name=button, exact=True).filter(visible=True).click()
-
-
-def status(page: Page):
-    return page.locator(".status").filter(visible=True)
-
-
-def sheet_source(page: Page) -> str:
-    return page.locator(".sheet img").filter(visible=True).first.get_attribute("src") or ""
 
 
 def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
@@ -94,7 +43,7 @@ def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
     expect(page.locator(".picks img").filter(visible=True)).to_have_count(16)
 
 
-def test_stop_ends_the_run_and_says_so(page: Page, engine: Engine):  # noqa: F811
+def test_stop_ends_the_run_and_says_so(page: Page, engine: Engine):
     fill(page, "Reverse steps", 1000)
     fill(page, "Images", 64)
     press(page, "Generate")
@@ -106,7 +55,7 @@ def test_stop_ends_the_run_and_says_so(page: Page, engine: Engine):  # noqa: F81
     expect(status(page)).to_contain_text("Stopped after step")  # nothing of the run came after it
 
 
-def test_closing_the_page_frees_the_device(browser: Browser, url: str, engine: Engine):  # noqa: F811
+def test_closing_the_page_frees_the_device(browser: Browser, url: str, engine: Engine):
     page = browser.new_page()
     page.goto(url)
     expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)
@@ -176,7 +125,7 @@ def pixels(page: Page, canvas: str) -> list[int]:
     )
 
 
-def test_dragging_t_mixes_picture_and_noise_within_the_page(page: Page, tmp_path: Path, engine: Engine):  # noqa: F811
+def test_dragging_t_mixes_picture_and_noise_within_the_page(page: Page, tmp_path: Path, engine: Engine):
     Image.new("RGB", (8, 8), (250, 20, 90)).save(tmp_path / "pink.png")
     open_tab(page, "Forward")
     chooser = page.get_by_role("tabpanel").filter(visible=True).locator("input[type=file]").first
@@ -224,7 +173,7 @@ def test_a_wrong_model_is_told_in_a_sentence_and_the_page_goes_on(page: Page):
     expect(page.get_by_text("8 × 8 RGB")).to_be_visible(timeout=PATIENCE)
 
 
-def test_stop_takes_a_waiting_run_out_of_the_queue(browser: Browser, engine: Engine):  # noqa: F811
+def test_stop_takes_a_waiting_run_out_of_the_queue(browser: Browser, engine: Engine):
     demo = build_app(engine, MODEL).queue(api_open=False, default_concurrency_limit=1)
     demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     client = Client(demo.local_url, verbose=False)
@@ -286,7 +235,7 @@ def test_a_film_hands_its_final_pictures_on(page: Page):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):  # noqa: F811
+def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):
     page = browser.new_page(viewport={"width": width, "height": 800})
     page.goto(url)
     expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)

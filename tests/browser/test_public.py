@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, expect
 
 from ddpm_app.engine import Engine, Limits
 from ddpm_app.ui import build_app, launch_options
-from tests.browser.test_page import PATIENCE, browser  # noqa: F401 - the same browser
+from tests.browser.steps import PATIENCE
 
 pytestmark = pytest.mark.browser
 MODEL = "exact-shapes"
@@ -23,7 +23,7 @@ def address() -> Iterator[str]:
 
 
 def test_the_share_of_the_budget_follows_the_sliders_and_too_much_is_said(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     address: str,
 ):
     page = browser.new_page(viewport={"width": 390, "height": 900})

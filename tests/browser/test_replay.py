@@ -9,16 +9,14 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from ddpm_app.engine import Engine
 from ddpm_app.pictures import read_recipe
-from tests.browser.test_accessible import barriers
-from tests.browser.test_page import PATIENCE, browser, fill, open_tab, press, status  # noqa: F401
-from tests.ui.conftest import engine, url  # noqa: F401 - the same real server
+from tests.browser.steps import PATIENCE, barriers, fill, open_tab, press, status
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:  # noqa: F811
+def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     yield context
@@ -53,7 +51,7 @@ def closing_line(page: Page):
 )
 def test_a_picture_dropped_in_is_drawn_again_to_the_last_bit(
     context: BrowserContext,
-    url: str,  # noqa: F811
+    url: str,
     tmp_path: Path,
     tab: str,
     button: str,
@@ -79,8 +77,8 @@ def test_a_picture_dropped_in_is_drawn_again_to_the_last_bit(
 
 def test_a_copied_link_restores_its_tab_and_starts_nothing(
     context: BrowserContext,
-    url: str,  # noqa: F811
-    engine: Engine,  # noqa: F811
+    url: str,
+    engine: Engine,
 ):
     page = opened(context, url)
     open_tab(page, "Stochastic x₀")
@@ -100,7 +98,7 @@ def test_a_copied_link_restores_its_tab_and_starts_nothing(
     expect(status(other).first).to_contain_text("From the link: stochastic")
 
 
-def test_a_link_opens_the_experiment_within_its_tab(context: BrowserContext, url: str):  # noqa: F811
+def test_a_link_opens_the_experiment_within_its_tab(context: BrowserContext, url: str):
     page = opened(context, f"{url}?tab=schedules&chosen=linear,sigmoid&seed=31")
     expect(page.get_by_text("From the link: schedules")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_role("tab", name="Linear and cosine")).to_have_attribute("aria-selected", "true")
@@ -113,7 +111,7 @@ def test_a_link_opens_the_experiment_within_its_tab(context: BrowserContext, url
     )
 
 
-def test_a_link_moves_the_picture_that_the_page_itself_draws(context: BrowserContext, url: str):  # noqa: F811
+def test_a_link_moves_the_picture_that_the_page_itself_draws(context: BrowserContext, url: str):
     page = opened(context, f"{url}?tab=forward&diffusion_steps=600&schedule=cosine")
     press(page, "Add noise")
     expect(page.locator(".noising output")).to_have_text("t = 600", timeout=PATIENCE)
@@ -128,7 +126,7 @@ def test_a_link_moves_the_picture_that_the_page_itself_draws(context: BrowserCon
 
 def test_a_link_with_training_settings_keeps_them_beside_its_preset(
     context: BrowserContext,
-    url: str,  # noqa: F811
+    url: str,
 ):
     page = opened(context, f"{url}?tab=train&num_steps=12&preset=Small, colour 32 × 32 (CPU, hours)")
     expect(page.get_by_label("Preset").filter(visible=True)).to_have_value(
@@ -138,7 +136,7 @@ def test_a_link_with_training_settings_keeps_them_beside_its_preset(
     expect(page.get_by_text("Made earlier by Quick")).to_be_visible(timeout=PATIENCE)
 
 
-def test_a_bad_link_gets_its_sentences_as_words_alone(context: BrowserContext, url: str):  # noqa: F811
+def test_a_bad_link_gets_its_sentences_as_words_alone(context: BrowserContext, url: str):
     page = opened(context, f"{url}?tab=sample&steps=<b id=evil>&model=owner/unknown&seed=12")
     line = closing_line(page)
     notice = page.locator(".status").filter(has_text="From the link")
@@ -149,7 +147,7 @@ def test_a_bad_link_gets_its_sentences_as_words_alone(context: BrowserContext, u
     expect(line).to_be_visible()
 
 
-def test_settings_pasted_are_replayed(context: BrowserContext, url: str, engine: Engine):  # noqa: F811
+def test_settings_pasted_are_replayed(context: BrowserContext, url: str, engine: Engine):
     page = opened(context, url)
     replay(page)
     words = '{"tab": "latent_grid", "model": "exact-shapes", "edge": 2, "num_inference_steps": 2, "seed": 5}'
@@ -161,7 +159,7 @@ def test_settings_pasted_are_replayed(context: BrowserContext, url: str, engine:
 
 def test_the_run_stands_as_code_and_nothing_of_it_is_a_barrier(
     context: BrowserContext,
-    url: str,  # noqa: F811
+    url: str,
 ):
     page = opened(context, url)
     replay(page)
@@ -176,7 +174,7 @@ def test_the_run_stands_as_code_and_nothing_of_it_is_a_barrier(
     assert barriers(page) == []
 
 
-def test_the_curtain_of_compare_is_drawn_by_keys(context: BrowserContext, url: str):  # noqa: F811
+def test_the_curtain_of_compare_is_drawn_by_keys(context: BrowserContext, url: str):
     page = opened(context, f"{url}?tab=compare&num_images=1&steps=2&other_num_inference_steps=1")
     expect(page.get_by_text("From the link: compare")).to_be_visible(timeout=PATIENCE)
     press(page, "Compare")

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from ddpm_app.engine import Engine
 from ddpm_app.training import runs
 from ddpm_app.ui import build_app, launch_options
-from tests.browser.test_page import PATIENCE, browser, open_tab, press, status  # noqa: F401
+from tests.browser.steps import PATIENCE, open_tab, press, status
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -27,14 +27,14 @@ def address(tmp_path: Path) -> Iterator[str]:
         time.sleep(0.1)
 
 
-def visit(browser: Browser, address: str) -> Page:  # noqa: F811
+def visit(browser: Browser, address: str) -> Page:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(address)
     open_tab(page, "Train")
     return page
 
 
-def test_a_run_survives_a_reload_and_is_seen_by_all(browser: Browser, address: str, tmp_path: Path):  # noqa: F811
+def test_a_run_survives_a_reload_and_is_seen_by_all(browser: Browser, address: str, tmp_path: Path):
     page = visit(browser, address)
     for label, value in (("Image size", "8"), ("Batch size", "2")):
         page.get_by_label(label).fill(value)
