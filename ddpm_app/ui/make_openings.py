@@ -38,14 +38,14 @@ OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, b
     "likelihood": {},
     "compression": {},
     "coding": {"model": DIGITS, "picture": DIGIT},
-    "consistency": {"num_images": 1},
+    "consistency": {"model": DIGITS},
     "reconstruct": {"model": DIGITS, "steps": [10, 200]},
     "latent_grid": {"model": DIGITS},
     "variances": {"model": HYBRID},
     "respacing": {"model": HYBRID},
     "bounds": {"model": HYBRID},
     "schedules": {"model": DIGITS, "picture": DIGIT},
-    "figure": {"name": "Figure 5", "reverse_steps": 100},
+    "figure": {"model": DIGITS, "reverse_steps": 100},
     "evaluate": {"model": "exact-shapes", "num_images": 128},  # drawn shapes, as the data is
     TRAIN: {"num_steps": 800, "batch_size": 16},
 }

@@ -10,7 +10,7 @@ SIZE = (1600, 900)
 MARGIN = 60
 AREA = (SIZE[0] - 2 * MARGIN, 660)  # what a figure may fill
 INK, FAINT, LINE = (32, 32, 40), (110, 110, 120), (67, 56, 202)
-PLOT_MARGIN = (84, 44, 18, 58)  # left, top, right, bottom: room for the words
+PLOT_MARGIN = (84, 44, 30, 58)  # left, top, right, bottom: room for the words
 
 
 def slide(title: str, figure: Image.Image, caption: str) -> Image.Image:
@@ -39,7 +39,7 @@ def side_by_side(pictures: Sequence[Image.Image], gap: int = 20) -> Image.Image:
 
 
 def plot(
-    points: Sequence[tuple[float, float]], title: str, x_title: str, size: tuple[int, int] = (480, 440)
+    points: Sequence[tuple[float, float]], title: str, x_title: str, size: tuple[int, int] = (480, 560)
 ) -> Image.Image:
     """A curve through the points, both axes from 0; ASCII words only, as the built-in font has no others."""
     ground = Image.new("RGBA", size)

@@ -40,6 +40,15 @@ def test_every_figure_stands_with_all_its_conditions():
         assert told in text
 
 
+def test_a_bar_in_a_note_ends_no_cell():
+    (line,) = [
+        line
+        for line in as_markdown(replace(CARD, notes=("the exact E[x_0 | x_t]",))).splitlines()
+        if "E[" in line
+    ]
+    assert line == r"| noted of the model | the exact E[x_0 \| x_t] |"
+
+
 def test_a_distance_on_other_features_is_never_in_a_table_with_published_ones():
     text = as_markdown(CARD)
     assert "not comparable with any published FID" in text

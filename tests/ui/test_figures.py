@@ -65,6 +65,12 @@ def test_a_curve_runs_through_its_points_and_its_axes_are_labelled_without_expon
     assert np.array_equal(drawing, rounded)  # the labels too: 1000, not 1e+03
 
 
+def test_the_labels_of_a_curve_are_whole():
+    ink = np.asarray(plot([(0, 0), (1000, 1000)], "rate", "steps"))[..., 3] > 0
+    assert not ink[:, 0].any()
+    assert not ink[:, -1].any()
+
+
 def test_a_figure_too_large_for_a_slide_is_made_to_fit():
     ground = np.asarray(slide("title", Image.new("RGB", (4000, 100), "red"), "caption"))
     red = (ground == (255, 0, 0)).all(-1)
