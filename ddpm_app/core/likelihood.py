@@ -131,11 +131,19 @@ def strata(num_places: int, num_terms: int, generator: torch.Generator) -> list[
 
 
 def stratified_sum(parts: list[tuple[Tensor, int]]) -> tuple[float, float]:
-    """The sum over all places and its standard error, from (terms measured, size of their stratum)."""
-    total = sum(size * terms.mean().item() for terms, size in parts if size)
-    variance = sum(
-        size**2 * terms.var().item() / len(terms) * (1 - len(terms) / size)
-        for terms, size in parts
-        if 1 < len(terms) < size
-    )
+    """The sum over all places and its standard error, from (terms measured, size of their stratum).
+
+    The terms are (places, draws of the noise at each). The error is that of the places left out and of the
+    noise; one draw tells nothing of the latter (Cochran 1977, Sampling Techniques, eq. 10.15).
+    """
+    total = variance = 0.0
+    for terms, size in parts:
+        places, draws = terms.shape
+        means = terms.mean(1)
+        if places:
+            total += size * means.mean().item()
+        if 1 < places < size:
+            variance += size**2 * means.var().item() / places * (1 - places / size)
+        if places and draws > 1:
+            variance += size * terms.var(1).mean().item() / draws
     return total, math.sqrt(variance)

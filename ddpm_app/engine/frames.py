@@ -2,6 +2,7 @@
 
 __all__ = ["CompressionReport", "Frame", "LikelihoodReport", "Received"]
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -48,8 +49,8 @@ class LikelihoodReport:
     """The bound on one picture so far, in bits per dimension.
 
     `terms` are the measured L_{t-1} and L_0 by `timesteps`, (K,); `vb_bpd` estimates the sum over the whole
-    chain from them, with its standard error, which is 0 when no timestep is left out. `bits` (C, H, W) is the
-    same bound for each channel of each pixel, in float64.
+    chain from them. The standard errors are those of the timesteps left out and, where there are several
+    draws of it, of the noise. `bits` (C, H, W) is the bound for each channel of each pixel, in float64.
     """
 
     step: int
@@ -58,7 +59,8 @@ class LikelihoodReport:
     terms: tuple[float, ...]
     prior_bpd: float
     vb_bpd: float
-    standard_error: float
+    vb_error: float
+    decoder_error: float
     bits: Tensor = field(compare=False, repr=False)
 
     @property
@@ -70,6 +72,11 @@ class LikelihoodReport:
     def bits_per_dim(self) -> float:
         """L_T + sum of L_{t-1} + L_0."""
         return self.prior_bpd + self.vb_bpd + self.decoder_bpd
+
+    @property
+    def standard_error(self) -> float:
+        """Of `bits_per_dim`."""
+        return math.hypot(self.vb_error, self.decoder_error)
 
     @property
     def bits_per_pixel(self) -> Tensor:

@@ -32,23 +32,29 @@ def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodR
         for i in timesteps
         for _ in range(request.num_draws)
     )
-    terms = _means(_terms(chain, model, x_0, draws), request.num_draws)
-    prior, decoder = prior_bits(chain, x_0)[0], next(terms)
-    bits, found = prior + decoder, [decoder.mean().item()]
+    terms = _drawn(_terms(chain, model, x_0, draws), request.num_draws)
+    prior, (bits, at_0) = prior_bits(chain, x_0)[0], next(terms)
+    bits, found = prior + bits, [at_0.mean().item()]
+    _, decoder_error = stratified_sum([(at_0[None], 1)])
     sums: list[tuple[Tensor, int]] = []
     for places, size in parts:
-        drawn = list(islice(terms, len(places)))
-        bits = bits + sum(drawn) * (size / max(1, len(drawn)))
-        found += [term.mean().item() for term in drawn]
-        sums.append((torch.tensor(found[len(found) - len(drawn) :], dtype=torch.float64), size))
+        by_draw = at_0.new_empty(len(places), request.num_draws)
+        for place, (term, drawn) in enumerate(islice(terms, len(places))):
+            bits = bits + term * (size / len(places))
+            by_draw[place] = drawn
+        found += by_draw.mean(1).tolist()
+        sums.append((by_draw, size))
+        total, error = stratified_sum(sums)
         yield LikelihoodReport(
-            len(found),
-            len(timesteps),
-            tuple(timesteps[: len(found)]),
-            tuple(found),
-            prior.mean().item(),
-            *stratified_sum(sums),
-            bits,
+            step=len(found),
+            num_steps=len(timesteps),
+            timesteps=tuple(timesteps[: len(found)]),
+            terms=tuple(found),
+            prior_bpd=prior.mean().item(),
+            vb_bpd=total,
+            vb_error=error,
+            decoder_error=decoder_error,
+            bits=bits,
         )
 
 
@@ -64,7 +70,7 @@ def compress(request: CompressionRequest, model: Model) -> Iterator[CompressionR
     received: list[Received] = []
     for place, (places, size) in reversed(list(enumerate(parts))):
         drawn = list(islice(terms, len(places)))
-        found = torch.tensor([term.mean().item() for term, _ in drawn], dtype=torch.float64)
+        found = torch.tensor([term.mean().item() for term, _ in drawn], dtype=torch.float64)[:, None]
         done += len(drawn)
         if place % 2 == 0:  # a milestone, where what lies above it has been sent
             rate, error = stratified_sum(sums)
@@ -108,10 +114,11 @@ def _terms(
     return measured(chain, denoiser, x_0, draws, max(1, min(TERMS_AT_ONCE, fit)))
 
 
-def _means(terms: Iterator[tuple[Tensor, Tensor]], num_draws: int) -> Iterator[Tensor]:
-    """The bits of each term, the mean over its draws."""
+def _drawn(terms: Iterator[tuple[Tensor, Tensor]], num_draws: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The bits of each term (C, H, W), the mean over its draws, and those of each draw (num_draws,)."""
     while draws := [bits for bits, _ in islice(terms, num_draws)]:
-        yield torch.stack(draws).mean(0)
+        bits = torch.stack(draws)
+        yield bits.mean(0), bits.flatten(1).mean(1)
 
 
 def _between(kept: list[int], num_terms: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:

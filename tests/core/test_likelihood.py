@@ -198,14 +198,16 @@ def test_about_as_many_terms_are_measured_as_were_asked_for(num_terms):
 
 def test_with_enough_terms_the_sum_is_exact():
     terms = randn(1000).abs()
-    total, error = stratified_sum([(terms[places], size) for places, size in strata(1000, 999, generator())])
+    total, error = stratified_sum(
+        [(terms[places][:, None], size) for places, size in strata(1000, 999, generator())]
+    )
     assert total == pytest.approx(terms[1:].sum().item())
     assert error == 0
 
 
 def test_a_chain_of_one_step_has_nothing_between_prior_and_decoder():
     parts = strata(1, 10, generator())
-    assert stratified_sum([(places.double(), size) for places, size in parts]) == (0, 0)
+    assert stratified_sum([(places.double()[:, None], size) for places, size in parts]) == (0, 0)
 
 
 def test_the_estimated_sum_is_unbiased_and_its_error_honest():
@@ -213,7 +215,7 @@ def test_the_estimated_sum_is_unbiased_and_its_error_honest():
     terms = (place + 1) ** -1.3 * (1 + 0.3 * (place / 3).sin())
     truth, repeats = terms[1:].sum().item(), 600
     estimates = [
-        stratified_sum([(terms[places], size) for places, size in strata(1000, 20, generator(seed))])
+        stratified_sum([(terms[places][:, None], size) for places, size in strata(1000, 20, generator(seed))])
         for seed in range(repeats)
     ]
     totals, errors = torch.tensor(estimates, dtype=torch.float64).T
@@ -221,3 +223,16 @@ def test_the_estimated_sum_is_unbiased_and_its_error_honest():
     assert totals.mean().item() == pytest.approx(truth, abs=4 * deviation / repeats**0.5)
     # the squared error is an unbiased estimate of the variance; 600 repeats leave a few percent
     assert errors.square().mean().item() ** 0.5 == pytest.approx(deviation, rel=0.15)
+
+
+@pytest.mark.parametrize("num_terms", [20, 200, 999])
+def test_with_several_draws_the_error_is_that_of_the_noise_too(num_terms):
+    place = torch.arange(1000, dtype=torch.float64)
+    terms, noise, repeats = (place + 1) ** -1.3, 0.2 * (place + 1) ** -1, 600
+    draws = terms[:, None] + noise[:, None] * torch.randn(repeats, 1000, 3, generator=generator())
+    estimates = [
+        stratified_sum([(drawn[places], size) for places, size in strata(1000, num_terms, generator(seed))])
+        for seed, drawn in enumerate(draws)
+    ]
+    totals, errors = torch.tensor(estimates, dtype=torch.float64).T
+    assert errors.square().mean().item() ** 0.5 == pytest.approx(totals.std().item(), rel=0.15)

@@ -66,6 +66,21 @@ def test_measuring_all_terms_is_exact_and_a_few_terms_agree_within_their_error(e
     assert 6.7 < whole.bits_per_dim < 7.7
 
 
+def test_the_error_of_several_draws_holds_the_noise_where_no_timestep_is_left_out(engine):
+    reports = [
+        likelihood(engine, num_terms=1000, num_draws=2, variance_type="fixed_large", seed=seed)
+        for seed in range(8)
+    ]
+    found = [(each.vb_bpd, each.vb_error, each.decoder_bpd, each.decoder_error) for each in reports]
+    sums, errors, decoders, decoder_errors = torch.tensor(found, dtype=torch.float64).T
+    variance = theory()[1].sum().item() / 2
+    assert errors.square().mean().item() == pytest.approx(variance, rel=0.5)
+    # 8 repeats leave a quarter of sampling error
+    assert sums.std().item() == pytest.approx(variance**0.5, rel=0.75)
+    assert decoder_errors.square().mean().item() ** 0.5 == pytest.approx(decoders.std().item(), rel=0.75)
+    assert reports[0].standard_error == pytest.approx(math.hypot(errors[0], decoder_errors[0]))
+
+
 def test_the_bound_depends_on_its_seed_alone(engine):
     def bits(seed):
         return likelihood(engine, num_terms=10, seed=seed).bits_per_dim

@@ -74,7 +74,12 @@ def build(shared: Shared) -> gr.Image:
             offer_examples(shared, picture)
             num_terms = gr.Slider(2, 1000, value=50, step=1, label="Timesteps measured")
             num_draws = gr.Slider(
-                1, 16, value=4, step=1, label="Draws of the noise at each", info="many calm the map"
+                1,
+                16,
+                value=4,
+                step=1,
+                label="Draws of the noise at each",
+                info="many calm the map; one leaves the noise out of ±",
             )
             variance = gr.Dropdown(VARIANCES, value="auto", label="Reverse variance")
             seed = gr.Number(7, label="Seed", info=SEEDS_ALIKE, minimum=0)
@@ -100,14 +105,17 @@ def build(shared: Shared) -> gr.Image:
 
 
 def table(report: LikelihoodReport) -> pd.DataFrame:
-    """The bound and its three parts, with the standard error of the timesteps left out."""
-    error = f" ± {report.standard_error:.3f}" if report.standard_error else ""
+    """The bound and its three parts, with their standard errors."""
+
+    def known(bits: float, error: float) -> str:
+        return f"{bits:.3f} ± {error:.3f}" if error else f"{bits:.3f}"
+
     return pd.DataFrame(
         [
             ["L_T: what the noise still knows", f"{report.prior_bpd:.2e}"],
-            ["L_1 + ... + L_{T-1}: the reverse steps", f"{report.vb_bpd:.3f}{error}"],
-            ["L_0: the last step, pixel by pixel", f"{report.decoder_bpd:.3f}"],
-            ["bits/dim", f"{report.bits_per_dim:.3f}{error}"],
+            ["L_1 + ... + L_{T-1}: the reverse steps", known(report.vb_bpd, report.vb_error)],
+            ["L_0: the last step, pixel by pixel", known(report.decoder_bpd, report.decoder_error)],
+            ["bits/dim", known(report.bits_per_dim, report.standard_error)],
         ],
         columns=["part", "bits/dim"],
     )
