@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--new-attention-order", action="store_true", help="qkv as in use_new_attention_order"
     )
     parser.add_argument("--num-train-timesteps", type=int, help="T; 1000 is assumed")
-    parser.add_argument("--schedule", choices=SCHEDULES, help="linear is assumed")
+    parser.add_argument(
+        "--schedule", choices=SCHEDULES, help="linear is assumed, sigmoid of denoising-diffusion-pytorch"
+    )
     parser.add_argument(
         "--rescale-timesteps",
         action=argparse.BooleanOptionalAction,

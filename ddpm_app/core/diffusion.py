@@ -95,6 +95,7 @@ class GaussianDiffusion:
         timestep_spacing: Spacing = "leading",
         trained: "GaussianDiffusion | None" = None,
         timesteps: Sequence[int] | None = None,
+        alphas_cumprod: Tensor | None = None,
         x0_variance: Tensor | None = None,
     ) -> None:
         self.betas = betas = torch.as_tensor(betas, dtype=torch.float64)
@@ -113,7 +114,7 @@ class GaussianDiffusion:
 
         one = torch.ones(1, dtype=torch.float64)
         self.alphas = 1 - betas
-        self.alphas_cumprod = torch.cumprod(self.alphas, 0)
+        self.alphas_cumprod = torch.cumprod(self.alphas, 0) if alphas_cumprod is None else alphas_cumprod
         self.alphas_cumprod_prev = torch.cat([one, self.alphas_cumprod[:-1]])
         # q(x_{t-1} | x_t, x_0), eqs. 6 and 7
         rest, rest_prev = 1 - self.alphas_cumprod, 1 - self.alphas_cumprod_prev
@@ -219,13 +220,15 @@ class GaussianDiffusion:
             raise UserError(f"timesteps must increase within 0..{len(base) - 1}; got {visited[:12]}")
         alphas_cumprod = base.alphas_cumprod[visited]
         previous = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
-        return self._like(1 - alphas_cumprod / previous, timesteps=visited, trained=base)
+        betas = 1 - alphas_cumprod / previous
+        return self._like(betas, timesteps=visited, trained=base, alphas_cumprod=alphas_cumprod)
 
     def with_variance(self, variance_type: VarianceType, **measured: Tensor) -> "GaussianDiffusion":
         """The same chain with another reverse variance; with `x0_variance` (T,) analytic is one of them."""
         trained = None if self.trained is self else self.trained
-        changes: dict[str, Any] = {"variance_type": variance_type, **measured}
-        return self._like(self.betas, timesteps=self.timesteps.tolist(), trained=trained, **changes)
+        kept: dict[str, Any] = {"trained": trained, "alphas_cumprod": self.alphas_cumprod}
+        timesteps = self.timesteps.tolist()
+        return self._like(self.betas, timesteps=timesteps, variance_type=variance_type, **kept, **measured)
 
     def _refuse_the_impossible(self) -> None:
         single_steps = torch.equal(self.timesteps, torch.arange(len(self)))

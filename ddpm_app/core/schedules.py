@@ -1,7 +1,8 @@
 """Variance schedules: beta_t for t = 0 .. T - 1 as float64 (T,).
 
 Sources: linear, quadratic and sigmoid from the code of Ho, Jain and Abbeel (2020); cosine from Nichol and
-Dhariwal (2021), eq. 17; zero terminal SNR from Lin et al. (2023), algorithm 1.
+Dhariwal (2021), eq. 17; sigmoid of alpha-bar from Jabri, Fleet and Chen (2022); zero terminal SNR from Lin et
+al. (2023), algorithm 1.
 """
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "cosine_betas",
     "linear_betas",
     "quadratic_betas",
+    "sigmoid_alpha_bar_betas",
     "sigmoid_betas",
     "zero_terminal_snr",
 ]
@@ -40,6 +42,15 @@ def cosine_betas(num_train_timesteps: int, s: float = 0.008, max_beta: float = 0
     """Betas whose alpha-bar falls as cos^2; the last, otherwise 1, is held at `max_beta`."""
     u = torch.arange(num_train_timesteps + 1, dtype=torch.float64) / num_train_timesteps
     alpha_bar = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
+
+
+def sigmoid_alpha_bar_betas(
+    num_train_timesteps: int, start: float = -3, end: float = 3, max_beta: float = 0.999
+) -> Tensor:
+    """Betas whose alpha-bar falls from 1 to 0 along the logistic curve over [start, end]."""
+    falling = (-torch.linspace(start, end, num_train_timesteps + 1, dtype=torch.float64)).sigmoid()
+    alpha_bar = (falling - falling[-1]) / (falling[0] - falling[-1])
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
 
 

@@ -37,7 +37,7 @@ from ddpm_app.models import (
     available_models,
     load_model,
     resolve_devices,
-    weights_time,
+    stamp,
 )
 
 MODEL_SHARE = 0.5  # of a device's memory
@@ -128,7 +128,7 @@ class Engine:
             device = str(worker.device)
             return load_model(name, device, precision, checkpoints=self.checkpoints, report=report)
 
-        return (name, precision), weights_time(name, self.checkpoints), load
+        return (name, precision), stamp(name, self.checkpoints), load
 
     def run(self, request: SampleRequest, cancel: CancelToken | None = None) -> Iterator[Frame]:
         """One Frame for each reverse step. Raises Cancelled within one step of the token being set."""

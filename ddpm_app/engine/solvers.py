@@ -24,7 +24,9 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' class and its s
 }
 DETERMINISTIC = frozenset({"dpmsolver++", "unipc"})  # they draw x_T and nothing more
 EVERY_SAMPLER = (*SAMPLERS, *SOLVERS)
-LARGEST_SIGMA = 1e6  # in place of the infinite one of a chain with zero terminal SNR
+LARGEST_SIGMA = (
+    1e15  # in place of the infinite one of a chain with zero terminal SNR; its square is a float32
+)
 
 
 def solver(name: str, chain: GaussianDiffusion) -> Rule:

@@ -7,7 +7,7 @@ from ddpm_app.models.catalogue import (
     available_models,
     load_model,
     read_network,
-    weights_time,
+    stamp,
 )
 from ddpm_app.models.model import Measured, Model, Precision, resolve_device, resolve_devices
 
@@ -23,5 +23,5 @@ __all__ = [
     "read_network",
     "resolve_device",
     "resolve_devices",
-    "weights_time",
+    "stamp",
 ]

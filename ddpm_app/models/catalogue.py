@@ -11,9 +11,10 @@ __all__ = [
     "available_models",
     "load_model",
     "read_network",
-    "weights_time",
+    "stamp",
 ]
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ HUB_MODELS = (
     "google/ddpm-ema-bedroom-256",
     "google/ddpm-ema-celebahq-256",
 )
+CONVERTED = "; a .pt becomes one by `python -m ddpm_app models convert FILE --out FOLDER`"
 Read = TypeVar("Read")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -83,11 +85,12 @@ def _read(name: str, checkpoints: Path, read: Callable[[Path], Read], report: Re
     return read(locate(name, checkpoints, report))
 
 
-def weights_time(name: str | Path, checkpoints: Path = BUNDLED) -> int:
-    """When the weights of the model of that name were last written, in ns; 0 where none are on this disk."""
-    where = [path / part for path in folders(str(name).strip(), checkpoints) for part in ("unet", ".")]
-    files = next((files for files in map(weight_files, where) if files), [])
-    return max((file.stat().st_mtime_ns for file in files), default=0)
+def stamp(name: str | Path, checkpoints: Path = BUNDLED) -> int:
+    """A number that changes when a file of the model of that name does; 0 where none is on this disk."""
+    paths = [path for path in folders(str(name).strip(), checkpoints) if folder.is_pipeline(path)][:1]
+    configured = (path / file for path in paths for file in (*folder.NETWORK_FILES, *folder.SCHEDULER_FILES))
+    weights = (file for path in paths for part in ("unet", ".") for file in weight_files(path / part))
+    return sum(file.stat().st_mtime_ns for file in (*configured, *weights) if file.is_file())
 
 
 def folders(name: str, checkpoints: Path) -> list[Path]:
@@ -107,7 +110,11 @@ def locate(name: str, checkpoints: Path = BUNDLED, report: Report = unwatched) -
         if folder.is_pipeline(candidate):
             return candidate
     if candidates:
-        raise UserError(f"{name} holds no diffusers model; give a folder with unet/ and scheduler/")
+        raise UserError(
+            f"{name} holds no diffusers model; give a folder with unet/ and scheduler/{CONVERTED}"
+        )
+    if os.path.isfile(os.path.expanduser(name)):
+        raise UserError(f"{name[:80]} is a file, not the folder of a diffusers model{CONVERTED}")
     if REPOSITORY.fullmatch(name) and ".." not in name:
         return hub.download(name, report)
     raise UserError(

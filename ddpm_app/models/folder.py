@@ -44,6 +44,8 @@ INDEX_FILE = "model_index.json"
 NETWORK_FILES = ("unet/config.json", "config.json")
 SCHEDULER_FILES = ("scheduler/scheduler_config.json", "scheduler_config.json")
 VARIANCE_NAMES = {"fixed_small_log": "fixed_small", "fixed_large_log": "fixed_large"}
+# the settings of a scheduler that have one value here
+APPLIED = {"thresholding": False, "clip_sample_range": 1.0, "steps_offset": 0, "set_alpha_to_one": True}
 OWN_SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
 LATENT_PARTS = ("vqvae", "vae", "movq")
 MAX_CONFIG_BYTES = 1_000_000  # a chain of 10,000 trained betas takes a fifth of it
@@ -119,6 +121,12 @@ def describe(name: str, path: Path) -> Description:
             f"{name} gives no variance, yet its scheduler_config.json says variance_type "
             f"{diffusion.variance_type}; correct it to fixed_small or fixed_large"
         )
+    known = config.get("num_train_timesteps") or 0
+    if config.get("time_embedding_type") == "learned" and known < len(diffusion):
+        raise UserError(
+            f"{name} learned embeddings of {known} timesteps, and its scheduler_config.json has "
+            f"{len(diffusion)}; correct num_train_timesteps in one of them"
+        )
     return Description(config, diffusion, network_file.parent, tuple(notes))
 
 
@@ -187,11 +195,15 @@ def edges(size: Any) -> list:
 
 def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> GaussianDiffusion:
     """The chain that a diffusers scheduler configuration describes; what is absent has diffusers' default."""
-    for key, plain in {"thresholding": False, "clip_sample_range": 1.0, "steps_offset": 0}.items():
+    for key, plain in APPLIED.items():
         if settings.get(key, plain) != plain:
             notes.append(f"{key} = {settings[key]} in the scheduler's configuration is not applied here")
     if settings.get("_class_name") not in (None, *OWN_SCHEDULERS):
         notes.append(f"made for {settings['_class_name']}; its chain is sampled with this app's samplers")
+    if settings.get("variance_type") == "learned":
+        notes.append(
+            "the learned variance is read as its logarithm, as in the papers' code, unlike in diffusers"
+        )
     variance_type: Any = settings.get("variance_type") or "fixed_small"  # null, where a solver knows none
     try:
         return GaussianDiffusion(

@@ -124,10 +124,12 @@ class Compiler:
         import openvino
 
         device = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        told = (openvino.__version__, device, self._settings, self._image_shape, str(self._network))
+        network = self._network
+        config = {key: value for key, value in vars(network.config).items() if key[0] != "_"}
+        told = (openvino.__version__, device, self._settings, self._image_shape, str(network), config)
         digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
-        for name, tensor in self._network.state_dict().items():
-            digest.update(name.encode())
+        for name, tensor in network.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy())
         return digest.hexdigest()
 

@@ -129,8 +129,11 @@ def count_operations(config: Mapping[str, Any]) -> int:
 def try_out(name: str, network: Any) -> None:
     """UserError unless the network computes finite numbers, for the smallest picture that it takes."""
     edge = 2 ** (len(network.config.block_out_channels) - 1)
+    pictures = torch.zeros(
+        2, network.config.in_channels, edge, edge
+    )  # of one, a norm may see one number alone
     try:
-        output = network(torch.zeros(1, network.config.in_channels, edge, edge), torch.tensor([1])).sample
+        output = network(pictures, torch.tensor([0, 1])).sample
     except UNBUILDABLE as error:
         raise UserError(f"the network of {name} cannot compute ({reason(error)}); fetch it again") from error
     if not output.isfinite().all():

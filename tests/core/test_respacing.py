@@ -115,6 +115,14 @@ def test_learned_variances_of_single_steps_cannot_be_respaced():
     assert len(diffusion.with_variance("fixed_small").respaced(50)) == 50
 
 
+def test_alpha_bar_of_a_respaced_chain_is_that_of_the_trained_one_to_the_last_bit():
+    diffusion = GaussianDiffusion(linear_betas(4000))
+    for steps in (1, 2, 7):
+        chain = diffusion.respaced(steps, "trailing")
+        assert torch.equal(chain.alphas_cumprod, diffusion.alphas_cumprod[chain.timesteps])
+        assert torch.equal(chain.with_variance("fixed_small").alphas_cumprod, chain.alphas_cumprod)
+
+
 def test_predicting_eps_is_refused_where_nothing_of_the_image_is_left():
     with pytest.raises(UserError, match="v_prediction"):
         GaussianDiffusion(zero_terminal_snr(LINEAR), "epsilon")

@@ -81,7 +81,7 @@ def test_the_runs_of_one_click_are_counted_together(public):
 
 @pytest.mark.parametrize("name", ["/etc", "../tiny-8", "owner/repo", "x" * 10_000, ""])
 def test_a_model_that_is_not_on_the_list_is_refused_before_anything_looks_for_it(public, monkeypatch, name):
-    for looks in ("weights_time", "load_model"):
+    for looks in ("stamp", "load_model"):
         monkeypatch.setattr(engine_module, looks, lambda *a, **k: pytest.fail("looked for"))
     assert "not among the models" in refusal(lambda: public.model(name))
     request = replace(asking(1, 1), model=name)

@@ -52,6 +52,15 @@ def test_a_model_that_was_trained_further_is_loaded_anew(three_models, tmp_path)
     assert three_models.model("b") is b
 
 
+def test_a_model_whose_configuration_was_corrected_is_loaded_anew(three_models, tmp_path):
+    a = three_models.model("a")
+    (scheduler,) = tmp_path.glob("**/a/scheduler/scheduler_config.json")
+    edit(scheduler, clip_sample=False)
+    os.utime(scheduler, ns=(1, 10**18))
+    assert a.diffusion.clip_denoised
+    assert not three_models.model("a").diffusion.clip_denoised
+
+
 def images(engine):
     *_, frame = engine.run(SampleRequest(model="a", num_images=1, num_inference_steps=2))
     return frame.images

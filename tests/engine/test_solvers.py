@@ -140,6 +140,15 @@ def test_an_image_depends_on_its_own_seed_alone(name):
 
 
 @every_solver
+@pytest.mark.parametrize("length", [3000, 4000])
+def test_a_long_chain_of_the_usual_betas_is_walked(name, length):
+    diffusion = GaussianDiffusion(linear_betas(length), "v_prediction", clip_denoised=False)
+    chain = diffusion.respaced(50, "trailing")
+    x_0 = final(chain, normal_denoiser(diffusion, MEAN, STD), solver(name, chain), shape=(1, 64, 64))
+    assert x_0.std().item() == pytest.approx(STD, rel=0.2)
+
+
+@every_solver
 def test_it_starts_where_nothing_of_the_image_is_left(name):
     diffusion = GaussianDiffusion(zero_terminal_snr(linear_betas(50)), "v_prediction", clip_denoised=False)
     chain = diffusion.respaced(10, "trailing")

@@ -142,6 +142,18 @@ def test_a_folder_without_a_model_is_told(tmp_path):
     assert "give a folder with" in sentence
 
 
+@pytest.mark.parametrize("given", ["weights/ho.pt", "./weights/ho.pt", "weights"])
+def test_who_brings_a_checkpoint_of_another_program_is_told_how_it_becomes_a_model(
+    tmp_path, monkeypatch, given
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "ho.pt").write_bytes(b"tensors")
+    sentence = refusal(lambda: load_model(given, "cpu"))
+    assert given in sentence
+    assert "models convert" in sentence
+
+
 def test_a_device_or_precision_that_is_not_there_is_told_before_anything_is_loaded():
     assert "tpu" in refusal(lambda: load_model("no such model", "tpu"))
     assert "'best'" in refusal(lambda: load_model("no such model", "cpu", "best"))

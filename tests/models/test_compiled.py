@@ -120,6 +120,13 @@ def test_a_cached_network_is_used_again_and_never_for_other_weights(runtime):
     torch.testing.assert_close(denoiser(*batch(2)), plain(other, *batch(2)), rtol=0, atol=1e-5)
 
 
+def test_a_network_that_differs_in_its_configuration_alone_finds_nothing_cached(runtime):
+    settled(tiny_network())
+    first = len(list(runtime.iterdir()))
+    settled(tiny_network(attention_head_dim=4))  # the same weights, other heads
+    assert len(list(runtime.iterdir())) == 2 * first
+
+
 def test_the_next_start_traces_and_compiles_nothing(monkeypatch):
     settled(network := tiny_network())
     monkeypatch.setattr(pieces.Compiler, "compile", None)

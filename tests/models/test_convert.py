@@ -132,6 +132,26 @@ def test_the_averaged_weights_are_taken_unless_the_raw_are_asked_for(file, ho, t
     assert facts["weights"].value.startswith("as trained")
 
 
+def test_a_name_that_only_contains_the_letters_of_ema_is_no_average(file, ho):
+    _, facts = converted(file.with_name("my_schema_model.pt"), {"schema": ho.state_dict()})
+    assert "does not tell" in facts["weights"].value
+    _, facts = converted(file.with_name("ema_0.9999_500000.pt"), ho.state_dict())
+    assert facts["weights"].value == "averaged (EMA)"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(file, ho, monkeypatch):
+    from diffusers import DDPMPipeline
+    from safetensors import SafetensorError
+
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(DDPMPipeline, "save_pretrained", full)
+    sentence = refusal(lambda: converted(file, ho.state_dict()))
+    assert "No space left" in sentence
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
 def test_weights_named_as_an_average_have_no_raw_ones_beside(file, ho):
     torch.save({"ema": ho.state_dict()}, file)
     assert "without --raw" in refusal(lambda: convert(file, file.with_suffix(""), Settings(raw=True)))

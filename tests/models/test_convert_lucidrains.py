@@ -1,6 +1,7 @@
 """A checkpoint of denoising-diffusion-pytorch computes here what it computes there."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -95,6 +96,17 @@ def test_the_network_alone_has_the_librarys_default_and_an_assumed_schedule(file
     assert (facts["prediction_type"].source, facts["schedule"].source) == ("assumed", "given")
 
 
+def test_without_betas_the_schedule_is_the_librarys_default(file):
+    torch.save(lucidrains_tensors(), file)
+    facts = convert(file, file.with_suffix(""), Settings(**SIZE))
+    assert (facts["schedule"].value, facts["schedule"].source) == ("sigmoid", "assumed")
+    alphas_cumprod = load_model(file.with_suffix(""), "cpu").diffusion.alphas_cumprod
+    t = torch.arange(1, 1000, dtype=torch.float64) / 1000  # the last beta is held at 0.999
+    v_start, v_end = 1 / (1 + math.exp(3)), 1 / (1 + math.exp(-3))
+    expected = (v_end - 1 / (1 + (3 - 6 * t).exp())) / (v_end - v_start)
+    torch.testing.assert_close(alphas_cumprod[:-1], expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("changes", "settings", "words"),
     [
@@ -102,6 +114,7 @@ def test_the_network_alone_has_the_librarys_default_and_an_assumed_schedule(file
         ({}, {"image_size": 10}, "halves its pictures"),
         ({}, SIZE | {"schedule": "cosine"}, "leave --schedule"),
         ({}, SIZE | {"num_heads": 4}, "leave their flags out"),
+        ({}, SIZE | {"rescale_timesteps": True}, "leave it out"),
         ({"downs.0.0.block1.norm.weight": torch.ones(12)}, SIZE, "group norms"),
         ({"time_mlp.0.weights": torch.ones(4)}, SIZE, "embedding of t"),
         ({"mid_attn.mem_kv": None}, SIZE, "without memories"),

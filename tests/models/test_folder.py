@@ -188,13 +188,42 @@ def test_a_learned_range_comes_with_twice_the_channels(tmp_path):
     assert model.diffusion.variance_type == "learned_range"
 
 
+def test_a_learned_variance_is_noted_to_be_read_as_a_logarithm(tmp_path):
+    save_pipeline(tmp_path / "learned", tiny_network(out_channels=6), variance_type="learned")
+    (note,) = load_model(tmp_path / "learned", "cpu").notes
+    assert "logarithm" in note
+
+
+@pytest.mark.parametrize("widths", [(32, 32), (32, 64, 32)])
+def test_a_network_whose_norms_see_one_number_of_the_smallest_picture_loads(tmp_path, widths):
+    network = tiny_network(
+        sample_size=16,
+        block_out_channels=widths,
+        norm_num_groups=32,
+        down_block_types=["DownBlock2D"] * len(widths),
+        up_block_types=["UpBlock2D"] * len(widths),
+    )
+    assert load_model(save_pipeline(tmp_path / "narrow", network), "cpu").image_shape == (3, 16, 16)
+
+
+def test_learned_embeddings_of_fewer_timesteps_than_the_chain_has_are_refused(tmp_path):
+    network = tiny_network(time_embedding_type="learned", num_train_timesteps=100)
+    folder = save_pipeline(tmp_path / "short", network)
+    assert "100 timesteps" in refusal(lambda: load_model(folder, "cpu"))
+    edit(folder / SCHEDULER, num_train_timesteps=100)
+    assert len(load_model(folder, "cpu").diffusion) == 100
+
+
 def test_another_scheduler_with_betas_is_noted_and_loads(tiny_copy):
     edit(tiny_copy / SCHEDULER, _class_name="PNDMScheduler")
     (note,) = load_model(tiny_copy, "cpu").notes
     assert "PNDMScheduler" in note
 
 
-@pytest.mark.parametrize("setting", [{"thresholding": True}, {"clip_sample_range": 2.0}, {"steps_offset": 1}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"thresholding": True}, {"clip_sample_range": 2.0}, {"steps_offset": 1}, {"set_alpha_to_one": False}],
+)
 def test_a_setting_that_is_not_applied_is_noted(tiny_copy, setting):
     edit(tiny_copy / SCHEDULER, **setting)
     (note,) = load_model(tiny_copy, "cpu").notes

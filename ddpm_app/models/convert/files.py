@@ -6,6 +6,7 @@ Read as tensors only: a pickle that asks for more is refused, as is one that des
 __all__ = ["network_tensors", "read_file"]
 
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.models.convert.layout import Fact, Facts
 
 DEPTH = 3  # a list of a trainer's parts, one part, its tensors
+AVERAGE = re.compile(r"(^|[._-])ema([._-]|$)")  # a word of its own: not as in schema
 EMA_ENTRY = "4."  # ermongroup/ddim saves [network, optimiser, epoch, step, EMA]
 
 
@@ -79,7 +81,7 @@ def network_tensors(
     if raw and not others:
         raise UserError(f"{file.name} holds the averaged weights alone; convert it without --raw")
     prefix = others[0] if raw or not averaged else averaged[0]
-    if prefix in averaged or "ema" in file.stem.lower():
+    if prefix in averaged or AVERAGE.search(file.stem.lower()):
         kind = "averaged (EMA)"
     else:
         kind = "as trained" if averaged else "averaged or as trained, which the file does not tell"
@@ -94,4 +96,4 @@ def network_tensors(
 
 
 def _is_average(prefix: str) -> bool:
-    return prefix.startswith(EMA_ENTRY) or ("ema" in prefix and "online_model" not in prefix)
+    return prefix.startswith(EMA_ENTRY) or (bool(AVERAGE.search(prefix)) and "online_model" not in prefix)

@@ -64,7 +64,7 @@ Facts = dict[str, Fact]
 
 @dataclass(frozen=True)
 class Converted:
-    """A network: its arguments, its tensors, and the variance that the layout's authors sample with.
+    """A network: its arguments, its tensors, and the variance and schedule of the layout's authors.
 
     `chain` holds what is known beyond doubt of the scheduler's arguments.
     """
@@ -73,6 +73,7 @@ class Converted:
     tensors: dict[str, Tensor]
     variance_type: str
     chain: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "linear"
 
 
 @dataclass(frozen=True)

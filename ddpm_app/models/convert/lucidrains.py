@@ -29,6 +29,8 @@ def read(tensors: Tensors, beside: Tensors, settings: Settings, facts: Facts) ->
         raise UserError("no tensor of this network tells its picture's size; add --image-size")
     if settings.num_heads or settings.num_head_channels or settings.new_attention_order:
         raise UserError("this network's attention heads are read from its memories; leave their flags out")
+    if settings.rescale_timesteps:
+        raise UserError("--rescale-timesteps is of OpenAI's layout; leave it out")
     levels = count(tensors, r"downs\.(\d{1,3})\.")
     _, heads, memories, head_channels = shape(tensors, "mid_attn.mem_kv")
     stem, channels, *_ = shape(tensors, "init_conv.weight")
@@ -60,7 +62,7 @@ def read(tensors: Tensors, beside: Tensors, settings: Settings, facts: Facts) ->
         "num_memories": memories,
     }
     variance_type = "learned_range" if outputs == 2 * channels else "fixed_small"
-    return Converted(config, dict(tensors), variance_type, chain(beside, facts))
+    return Converted(config, dict(tensors), variance_type, chain(beside, facts), schedule="sigmoid")
 
 
 def chain(beside: Tensors, facts: Facts) -> dict[str, Any]:

@@ -9,12 +9,17 @@ from typing import Any
 
 import torch
 
+from ddpm_app.core.schedules import sigmoid_alpha_bar_betas
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import folder as diffusers_folder
 from ddpm_app.models.convert.layout import Converted, Fact, Facts, Settings, chosen
 from ddpm_app.models.weights import WEIGHTS, misfit, new_network
 
-SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+SCHEDULES = {  # T -> the arguments of DDPMScheduler; the linear one is the paper's, times 1000 / T
+    "linear": lambda length: {"beta_schedule": "linear", "beta_start": 0.1 / length, "beta_end": 20 / length},
+    "cosine": lambda length: {"beta_schedule": "squaredcos_cap_v2"},
+    "sigmoid": lambda length: {"trained_betas": sigmoid_alpha_bar_betas(length).tolist()},
+}
 USAGE = """```python
 from diffusers import DDPMPipeline
 
@@ -29,6 +34,7 @@ HOW = {"read": "read from the file", "given": "given", "assumed": "**assumed**"}
 def save(out: Path, checkpoint: str, converted: Converted, settings: Settings, facts: Facts) -> None:
     """`out`, whole or not at all, and the facts of the network and of its chain added to `facts`."""
     from diffusers import DDPMScheduler
+    from safetensors import SafetensorError
 
     if type_of(converted.config) == "UNet2DModel":
         tell_network(converted.config, facts)
@@ -43,8 +49,11 @@ def save(out: Path, checkpoint: str, converted: Converted, settings: Settings, f
             text = card(out.resolve().name, checkpoint, type_of(converted.config), facts)
             Path(partial, "model", "README.md").write_text(text, "utf-8")
             Path(partial, "model").rename(out)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written ({error.strerror}); give another folder") from error
+    except (OSError, RuntimeError, SafetensorError) as error:  # the latter two of a full disk
+        raise UserError(
+            f"--out {out} cannot be written ({str(error).splitlines()[0]}); "
+            "make room there, or give another folder"
+        ) from error
 
 
 def filled(checkpoint: str, converted: Converted) -> torch.nn.Module:
@@ -121,7 +130,7 @@ def scheduler_settings(converted: Converted, settings: Settings, facts: Facts) -
 
 
 def betas_settings(converted: Converted, settings: Settings, facts: Facts) -> dict[str, Any]:
-    """The betas of the file, else a schedule; the linear one of T steps is the paper's, times 1000 / T."""
+    """The betas of the file, else a schedule."""
     betas = converted.chain.get("trained_betas")
     if betas:
         if settings.schedule or settings.num_train_timesteps:
@@ -131,13 +140,8 @@ def betas_settings(converted: Converted, settings: Settings, facts: Facts) -> di
         facts["T"] = Fact(str(len(betas)), "read")
         return {"num_train_timesteps": len(betas), "trained_betas": betas}
     length = chosen(facts, "T", settings.num_train_timesteps, 1000)
-    schedule = one_of("schedule", chosen(facts, "schedule", settings.schedule, "linear"), SCHEDULES)
-    return {
-        "num_train_timesteps": length,
-        "beta_schedule": SCHEDULES[schedule],
-        "beta_start": 0.1 / length,
-        "beta_end": 20 / length,
-    }
+    schedule = chosen(facts, "schedule", settings.schedule, converted.schedule)
+    return {"num_train_timesteps": length, **SCHEDULES[one_of("schedule", schedule, SCHEDULES)](length)}
 
 
 def card(name: str, checkpoint: str, kind: str, facts: Facts) -> str:
