@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Each cell in turn, trained and measured; then the table, and a sheet of samples in --out."""
     how = How(options.num_samples, options.num_pictures, options.num_terms, options.seed)
-    for name in ("num_samples", "num_pictures"):
+    for name in ("num_samples", "num_pictures", "num_terms"):
         if getattr(how, name) < 2:
             raise UserError(f"--{name.replace('_', '-')} must be at least 2; got {getattr(how, name)}")
     out = writable_folder(options.out)
@@ -84,14 +84,15 @@ def table(reports: Sequence[CellReport], judge: Judge, how: How) -> str:
     """The cells' rows beside the paper's, which are of CIFAR-10 and Inception's features."""
     head = f"{'predicts, learns from':<26}{'bits/dim':>18}{'FID*':>9}{'IS*':>8}{'peak':>8}    DDPM: IS    FID"
     real = judge.real
+    terms = next((report.terms_measured for report in reports if report.terms_measured), how.num_terms)
     return "\n".join(
         [
             head,
             *(_row(report) for report in reports),
-            f"{'real pictures':<26}{'':>18}{real.fid:>9.3f}{real.inception_score:>8.2f}",
+            f"{f'{real.num_images:,} real pictures':<26}{'':>18}{real.fid:>9.3f}{real.inception_score:>8.2f}",
             f"* of {how.num_samples} ancestral samples against {real.num_reference:,} pictures, features and "
             f"classes of {judge.classifier.name}",
-            f"bits/dim of {len(judge.pictures)} pictures ({judge.about}), {how.num_terms} timesteps each",
+            f"bits/dim of {len(judge.pictures)} pictures ({judge.about}), {terms} timesteps each",
             "peak: the highest training loss over its median, in the second half of the training",
             "DDPM: the paper's table 2, of CIFAR-10, which these figures cannot be held against one by one",
         ]

@@ -14,6 +14,8 @@ from ddpm_app.evaluation.growth import GROWTH, measure_growth
 from ddpm_app.evaluation.load import measure_load
 from ddpm_app.evaluation.server import measure_start, measure_visitors, serving
 from ddpm_app.evaluation.solvers import compare_solvers
+from ddpm_app.models.catalogue import locate
+from ddpm_app.models.exact import EXACT_MODELS
 
 Report = tuple[list[str], dict[str, Any]]  # lines for people, values for machines
 
@@ -43,6 +45,11 @@ def run(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1; got {value}")
+    for name in ("visitors", "num_images"):
+        if min(getattr(options, name) or [1]) < 1:
+            raise UserError(
+                f"--{name.replace('_', '-')} must be at least 1; got {min(getattr(options, name))}"
+            )
     lines, values = BENCHES[options.what](options)
     result(options, "\n".join(lines), values)
 
@@ -176,13 +183,17 @@ BENCHES: dict[str, Callable[[argparse.Namespace], Report]] = {
 
 
 def _server(options: argparse.Namespace) -> list[str]:
+    if options.model not in EXACT_MODELS:
+        locate(options.model, Path(options.checkpoints))  # or the server would start without it
     return ["--model", options.model, "--device", options.device, "--checkpoints", str(options.checkpoints)]
 
 
 def _sheet(options: argparse.Namespace) -> dict[str, Any]:
-    return {
+    sheet = {
         "num_images": (options.num_images or [16])[0],
         "sampler": options.sampler,
         "num_inference_steps": options.steps or 20,
         "precision": options.precision,
     }
+    SampleRequest(**sheet)  # or every visitor would be refused
+    return sheet

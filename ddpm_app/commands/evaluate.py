@@ -14,6 +14,7 @@ from ddpm_app.commands import scoring
 from ddpm_app.commands.metrics import METRICS
 from ddpm_app.commands.report import add_model_arguments, loaded, progress, result
 from ddpm_app.engine import Engine
+from ddpm_app.engine.checks import MAX_SEED, whole
 from ddpm_app.errors import UserError
 from ddpm_app.training.data import SOURCES, load_images
 
@@ -51,6 +52,7 @@ def run(options: argparse.Namespace) -> None:
     num_images = getattr(options, "num_images", NUM_PICTURES)
     if num_images < 1:
         raise UserError(f"--num-images must be at least 1; got {num_images}")
+    whole("seed", options.seed, 0, MAX_SEED)
     engine = Engine(options.device, Path(options.checkpoints))
     channels, height, _ = loaded(engine, options).image_shape
     images = load_images(options.data, height, channels, limit=num_images)
@@ -69,5 +71,6 @@ def run(options: argparse.Namespace) -> None:
         precision=options.precision,
     ):
         progress(report.num_images, len(pictures), started)
-    asked = {"model": options.model, "data": options.data, "num_terms": options.num_terms}
+    names = ("metric", "model", "data", "num_terms", "variance", "seed", "precision")
+    asked = {name: getattr(options, name) for name in names}
     result(options, tell(report), asked | asdict(report))

@@ -2,6 +2,7 @@
 
 __all__ = ["METRICS"]
 
+import math
 from collections.abc import Callable
 
 from ddpm_app.core.compression import TABLE_4
@@ -20,10 +21,16 @@ from ddpm_app.evaluation import (
 )
 
 
+def known(value: float, error: float | None, digits: int = 3) -> str:
+    """The value with its standard error, where that is known."""
+    told = f"{value:.{digits}f}"
+    return told if error is None or math.isnan(error) else f"{told} +- {error:.{digits}f}"
+
+
 def bound(report: NllReport) -> str:
     """The mean over the pictures, split as in equation 5."""
     return (
-        f"{report.bits_per_dim:.3f} +- {report.standard_error:.3f} bits/dim, {report.num_images} pictures, "
+        f"{known(report.bits_per_dim, report.standard_error)} bits/dim, {report.num_images} pictures, "
         f"L_T {report.prior_bpd:.2g}, L_1..T-1 {report.vb_bpd:.3f}, L_0 {report.decoder_bpd:.3f} "
         f"({report.terms_measured} timesteps each)"
     )
@@ -33,8 +40,8 @@ def rates(report: RateDistortionReport) -> str:
     """The rows of table 4 beside the paper's own, which are of another model and other pictures."""
     head = f"{'reverse steps':>13}  {'rate, bits/dim':>20}  {'RMSE, 0..255':>18}    DDPM on CIFAR-10"
     rows = [
-        f"{row.reverse_steps:>13}  {row.rate_bpd:>8.5f} +- {row.rate_standard_error:>8.5f}"
-        f"  {row.rmse:>8.5f} +- {row.rmse_standard_error:>6.3f}    "
+        f"{row.reverse_steps:>13}  {known(row.rate_bpd, row.rate_standard_error, 5):>20}"
+        f"  {known(row.rmse, row.rmse_standard_error):>18}    "
         + "  ".join(f"{value:>8.5f}" for value in TABLE_4.get(row.reverse_steps, ()))
         for row in report.rows
     ]
@@ -57,7 +64,8 @@ def bounds_at_few_steps(report: StepsReport) -> str:
             if row.variance_type == variance
         ]
         lines.append(f"{variance:<26}" + "".join(f"{cell:>18}" for cell in cells))
-    halves = f"{report.num_images // 2} pictures chose, {report.num_images - report.num_images // 2} measure"
+    choosing = (report.num_images + 1) // 2
+    halves = f"{choosing} pictures chose, {report.num_images - choosing} measure"
     return "\n".join([*lines, f"timesteps out of {report.num_candidates}; {halves}"])
 
 
@@ -65,7 +73,7 @@ def errors(report: ReconstructionReport) -> str:
     """The rows of DDIM's table 2 beside the paper's own, which are of another model and other pictures."""
     head = f"{'steps':>6}  {'MSE on [0, 1]':>20}    DDIM on CIFAR-10"
     rows = [
-        f"{row.num_inference_steps:>6}  {row.mse:>9.6f} +- {row.standard_error or 0:>7.6f}"
+        f"{row.num_inference_steps:>6}  {known(row.mse, row.standard_error, 6):>20}"
         f"    {TABLE_2.get(row.num_inference_steps, '')}"
         for row in report.rows
     ]

@@ -18,8 +18,10 @@ from tqdm import tqdm
 from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
+from ddpm_app.training.checkpoints import SETTINGS
 from ddpm_app.training.config import PLACES
 from ddpm_app.training.data import SOURCES
+from ddpm_app.training.records import read
 
 HELP = {
     "data": SOURCES,
@@ -79,7 +81,11 @@ def run(options: argparse.Namespace) -> None:
         reports = deque(shown(train(config, resume=options.resume, stopping=stopping)), maxlen=1)
     if int(os.environ.get("RANK", 0)) > 0:  # of several processes the first one speaks
         return
-    steps, loss = (reports[0].step, reports[0].loss) if reports else (config.num_steps, None)
+    steps, loss = (
+        (reports[0].step, reports[0].loss)
+        if reports
+        else (read(Path(config.out) / SETTINGS).get("steps_done", config.num_steps), None)
+    )
     stopped = f"stopped after step {steps}, the same command resumes; " if steps < config.num_steps else ""
     values = {"out": config.out, "steps": steps, "loss": loss}
     result(options, f"{stopped}the model is in {config.out}", values)
@@ -145,7 +151,8 @@ def shown(reports: Iterable[Progress]) -> Iterator[Progress]:
             bar.update(at.step - bar.n)
             bar.set_postfix_str(text)
         else:
-            print(f"step {at.step} of {at.num_steps}  {text}  {at.seconds_left:.0f} s left", flush=True)
+            with contextlib.suppress(OSError):  # nobody reads any more, or the log's disk is full: train on
+                print(f"step {at.step} of {at.num_steps}  {text}  {at.seconds_left:.0f} s left", flush=True)
         yield at
     if bar:
         bar.close()

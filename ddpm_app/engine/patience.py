@@ -42,7 +42,7 @@ class Patience:
         self._work.put((function, future))
         try:
             return future.result(self._seconds)
-        except futures.TimeoutError:  # until Python 3.10 not the built-in one
+        except TimeoutError:
             if future.done():  # this moment, or the timeout is the function's own
                 return future.result()
             self._work.put(None)  # nobody waits for this thread any more

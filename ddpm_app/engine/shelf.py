@@ -76,7 +76,7 @@ class Shelf:
     def ask(self, key: Key, written: int, load: Callable[[Report], Model]) -> Loading:
         """The model that is kept, or is being loaded, or begins to be, in a thread of its own.
 
-        `written` tells its files apart from changed ones, which are loaded anew; 0 where none lie on this disk.
+        `written` tells changed files, which are loaded anew, from those loaded; 0 where none lie here.
         """
         with self._lock:
             kept = self._kept.get(key)

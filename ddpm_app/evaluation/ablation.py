@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.errors import UserError
 from ddpm_app.evaluation.classifier import Classifier, trained_on
 from ddpm_app.evaluation.draws import begin, collect, draw, missing
 from ddpm_app.evaluation.nll import negative_log_likelihood
@@ -66,6 +67,7 @@ class CellReport:
     run: CellRun
     bits_per_dim: float | None = None
     standard_error: float | None = None
+    terms_measured: int | None = None  # of each picture; unknown of a cell measured by an older version
     quality: Quality | None = None
 
 
@@ -81,6 +83,8 @@ def new_judge(config: TrainingConfig, held_out: str, how: How) -> Judge:
     if held_out:
         size, channels = config.image_size, config.channels
         pictures = load_images(held_out, size, channels, limit=MOST, flag="--held-out").pixels
+        if len(pictures) < 2:
+            raise UserError(f"--held-out {held_out} has one picture; give at least 2")
     pictures = pictures[some(len(pictures), count)]  # the first may all be of one class
     data = classifier(labelled.pixels)
     real = quality(classifier(pictures[: how.num_samples]), data)
@@ -111,13 +115,15 @@ def measure_cell(
             "asked": asked,
             "bits_per_dim": bound.bits_per_dim,
             "standard_error": bound.standard_error,
+            "terms_measured": bound.terms_measured,
             "quality": asdict(quality(judge.classifier(drawn), judge.data)),
         }
         partial = file.with_name(REPORT + ".partial")
         with writing(file.parent, AGAIN):
             partial.write_text(json.dumps(known, indent=2) + "\n")
             os.replace(partial, file)
-    return CellReport(name, run, known["bits_per_dim"], known["standard_error"], Quality(**known["quality"]))
+    bits = known["bits_per_dim"], known["standard_error"], known.get("terms_measured")
+    return CellReport(name, run, *bits, Quality(**known["quality"]))
 
 
 def samples(engine: Engine, config: TrainingConfig, how: How) -> Tensor:

@@ -54,7 +54,8 @@ def chosen(features: str, data: str, images: ImageSet, device: torch.device) -> 
         return
     source = (data if tells_classes(data) else SHAPES) if features == "auto" else features
     known = images if source == data and size <= LARGEST_EDGE else None
-    labelled = load_labelled(source, min(size, LARGEST_EDGE), channels, known)
+    flag = "--data" if features == "auto" else "--features"
+    labelled = load_labelled(source, min(size, LARGEST_EDGE), channels, known, flag)
     for each in learn(labelled):
         yield _of(each) if isinstance(each, Classifier) else each
 

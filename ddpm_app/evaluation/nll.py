@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ddpm_app.engine import Engine, LikelihoodReport, LikelihoodRequest
+from ddpm_app.engine.checks import MAX_SEED
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def negative_log_likelihood(
             picture=picture,
             num_terms=num_terms,
             variance_type=variance_type,
-            seed=seed + place,
+            seed=(seed + place) % (MAX_SEED + 1),
             precision=precision,
         )
         *_, last = engine.likelihood(request)

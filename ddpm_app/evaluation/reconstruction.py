@@ -11,6 +11,7 @@ from torch import Tensor
 from ddpm_app.core.images import from_uint8
 from ddpm_app.core.inversion import TABLE_2, reconstruction_error
 from ddpm_app.engine import Engine, ReconstructRequest
+from ddpm_app.errors import UserError
 
 PICTURES_AT_ONCE = 16
 
@@ -44,9 +45,12 @@ def reconstruction(
 ) -> Iterator[ReconstructionReport]:
     """A report after every few of the pictures uint8 (N, C, H, W), with the table's rows up to `num_terms`.
 
-    Nothing is drawn by chance, so neither seed nor variance matters.
+    Where `num_terms` is no row of the table it is one more. Nothing is drawn by chance, whatever the seed.
     """
-    steps = [count for count in TABLE_2 if count <= num_terms] or [num_terms]
+    if variance_type != "auto":
+        raise UserError(f"DDIM upwards has no variance: leave --variance at auto; got {variance_type}")
+    most = min(num_terms, len(engine.model(model, precision).diffusion))
+    steps = sorted({*(count for count in TABLE_2 if count <= most), most})
     errors: dict[int, list[Tensor]] = {count: [] for count in steps}
     done = 0
     for some in pictures.split(PICTURES_AT_ONCE):

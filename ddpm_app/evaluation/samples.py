@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm_app.engine import CancelToken, Engine, SampleRequest, visits
 from ddpm_app.engine.checks import whole
+from ddpm_app.engine.requests import AUTO
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation.checkpoint import averaging
 from ddpm_app.evaluation.classifier import save_classifier
@@ -19,7 +20,7 @@ from ddpm_app.evaluation.extractors import Extractor, chosen, features_of
 from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
 from ddpm_app.evaluation.quality import Features, Quality, quality, some
 from ddpm_app.evaluation.scorecard import Scorecard
-from ddpm_app.training.data import load_images
+from ddpm_app.training.data import ImageSet, load_images
 from ddpm_app.training.labels import called
 
 MOST_SAMPLES = 1_000_000
@@ -78,7 +79,7 @@ def evaluate_samples(
     processes.wait()  # or one would be drawn before another process has seen that it is missing
     if main:
         yield Stage("reading the data", 0, 1)
-        pixels, extractor = yield from _prepared(asked, model.image_shape, model.device)
+        images, extractor = yield from _prepared(asked, model.image_shape, model.device)
     for step, num_steps in engine.measuring(asked.request, cancel):
         yield Stage("measuring the variance", step, num_steps)
     for at in draw(engine, asked.request, folder, chunks[processes.rank :: processes.count], cancel):
@@ -87,25 +88,25 @@ def evaluate_samples(
     if not main:
         return
     ours = yield from _features("features of the samples", extractor, collect(folder, asked.num_images))
-    theirs = yield from _features("features of the data", extractor, pixels)
+    theirs = yield from _features("features of the data", extractor, images.pixels)
     yield Scorecard(
         request=asked.request,
         averaging=averaging(asked.request.model, engine.checkpoints),
         notes=model.notes,
         visits=steps,
-        data=called(asked.data),
+        data="; ".join(filter(None, [called(asked.data), images.left_out])),
         extractor=extractor.name,
         published_features=extractor.published,
         samples=quality(ours, theirs),
         own=_own(theirs, asked.num_images),
-        nll=(yield from _bound(engine, asked, pixels[: asked.nll_images])),
+        nll=(yield from _bound(engine, asked, images.pixels[: asked.nll_images])),
     )
 
 
 def _prepared(
     asked: Evaluation, image_shape: tuple[int, int, int], device: torch.device
-) -> Generator[Stage, None, tuple[Tensor, Extractor]]:
-    """The data's pixels and the extractor, once they are known to be of use."""
+) -> Generator[Stage, None, tuple[ImageSet, Extractor]]:
+    """The data and the extractor, once they are known to be of use."""
     channels, size, _ = image_shape
     images = load_images(asked.data, size, channels, asked.out / PIXELS, asked.limit)
     if len(images.pixels) < FEWEST:
@@ -117,7 +118,7 @@ def _prepared(
             yield Stage("training a classifier for its features", found, 1)
     if extractor.classifier is not None:
         save_classifier(extractor.classifier, asked.out / CLASSIFIER)
-    return images.pixels, extractor
+    return images, extractor
 
 
 def _features(what: str, extractor: Extractor, pictures: Tensor) -> Generator[Stage, None, Features]:
@@ -142,8 +143,17 @@ def _own(data: Features, count: int) -> Quality | None:
 def _bound(engine: Engine, asked: Evaluation, pictures: Tensor) -> Generator[Stage, None, NllReport | None]:
     """The bound of the pictures; None of none."""
     report, request = None, asked.request
+    variance = (
+        AUTO if request.variance_type == "analytic" else request.variance_type
+    )  # which samples alone have
     for report in negative_log_likelihood(
-        engine, pictures, request.model, asked.num_terms, seed=request.seed, precision=request.precision
+        engine,
+        pictures,
+        request.model,
+        asked.num_terms,
+        variance_type=variance,
+        seed=request.seed,
+        precision=request.precision,
     ):
         yield Stage("measuring bits/dim", report.num_images, len(pictures))
     return report

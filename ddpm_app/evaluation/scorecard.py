@@ -47,7 +47,7 @@ def as_markdown(card: Scorecard) -> str:
         _table(("", score, *MEASURES[1:]), _measured(card)),
         "\n".join(f"- {sentence}" for sentence in caveats(card)),
         _table(("condition", ""), _conditions(card)),
-        *([] if card.nll is None else [_likelihood(card.nll)]),
+        *([] if card.nll is None else [_likelihood(card.nll, card.request.variance_type)]),
         *_beside(card),
     ]
     return "\n\n".join(parts) + "\n"
@@ -111,11 +111,13 @@ def _process(request: SampleRequest) -> str:
     return ", ".join(parts)
 
 
-def _likelihood(nll: NllReport) -> str:
+def _likelihood(nll: NllReport, variance: str) -> str:
+    error = "" if nll.num_images == 1 else f" ± {nll.standard_error:.3f}"
+    told = "as the model says" if variance in ("auto", "analytic") else variance
     return (
-        f"**NLL** ≤ {nll.bits_per_dim:.3f} ± {nll.standard_error:.3f} bits/dim, the first {nll.num_images} "
-        f"of the data, {nll.terms_measured} timesteps each. The papers, on CIFAR-10: DDPM ≤ 3.75 (test), "
-        "Improved DDPM 2.94; other pictures cost other bits."
+        f"**NLL** ≤ {nll.bits_per_dim:.3f}{error} bits/dim, the first {nll.num_images} of the data, "
+        f"{nll.terms_measured} timesteps each, variance {told}. The papers, on CIFAR-10: DDPM "
+        f"{PUBLISHED[0].bits_per_dim} (test), Improved DDPM 2.94; other pictures cost other bits."
     )
 
 

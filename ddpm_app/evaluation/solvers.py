@@ -58,6 +58,8 @@ def compare_solvers(
     """
     if pictures is not None and request.num_images < 2 * PARTS:
         raise UserError(f"num_images must be at least {2 * PARTS} beside --data; got {request.num_images}")
+    if pictures is not None and len(pictures) < 2:
+        raise UserError("one picture is no data to compare with; give --data at least 2")
     longest = min(REFERENCE_STEPS, len(engine.model(request.model, request.precision).diffusion))
     few = min(REFERENCE_IMAGES, request.num_images)
     reference = _drawn(engine, replace(request, num_inference_steps=longest, num_images=few))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.samplers import generators
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.errors import UserError
@@ -44,6 +45,8 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
     model = engine.model(request.model, request.precision)
     if request.model in EXACT_MODELS:
         raise UserError(f"{request.model} has no weights that diffusers could load; choose another model")
+    if reason := unlike_diffusers(model.diffusion, request.sampler):
+        raise UserError(f"diffusers' pipelines cannot sample {request.model}: {reason}")
     if len(model.diffusion) % request.num_inference_steps:
         raise UserError(
             f"num_inference_steps must divide {len(model.diffusion)}, the length of this model's chain, "
@@ -84,13 +87,27 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
     )
 
 
+def unlike_diffusers(diffusion: GaussianDiffusion, sampler: str) -> str:
+    """Why diffusers draws nothing or something else from a chain like this; empty where it does the same."""
+    if diffusion.prediction_type == "posterior_mean":
+        return "they know no prediction of mu-tilde; choose another model"
+    if diffusion.variance_type == "learned":
+        return "they take the logarithm of the variance for the variance itself; choose another model"
+    if diffusion.variance_type == "learned_range" and sampler == "ddim":
+        return "their DDIM takes no learned variance; choose --sampler ddpm"
+    return ""
+
+
 def diffusers_pipeline(engine: Engine, request: SampleRequest) -> tuple[Any, dict[str, Any]]:
     """The pipeline that draws the request's images from leading timesteps, and what its call wants beside."""
     from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
     from diffusers.utils import logging
 
     logging.disable_progress_bar()  # of loading, which diffusers would write into any log
-    pipeline: Any = DDPMPipeline.from_pretrained(locate(request.model, engine.checkpoints))
+    try:
+        pipeline: Any = DDPMPipeline.from_pretrained(locate(request.model, engine.checkpoints))
+    except (AttributeError, OSError, ValueError) as error:  # a folder without its index, a network of ours
+        raise UserError(f"diffusers cannot load {request.model}; choose another model") from error
     config, settings = pipeline.scheduler.config, {}
     if request.sampler == "ddpm":
         pipeline.scheduler = DDPMScheduler.from_config(config, timestep_spacing="leading")

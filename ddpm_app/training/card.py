@@ -131,16 +131,20 @@ def _data(out: Path, settings: dict[str, Any], facts: CardFacts) -> str:
 def _use(name: str, settings: dict[str, Any]) -> str:
     length = settings["num_train_timesteps"]
     run = f"--sampler ddim --steps {min(50, length)} --num-images 16 --out samples"
-    return f"""## Use
-
-In diffusers:
+    diffusers = f"""In diffusers:
 
 ```python
 from diffusers import DDPMPipeline
 
 pipeline = DDPMPipeline.from_pretrained("{name}")  # this folder, or owner/name on the Hub
 pipeline(batch_size=4, num_inference_steps={length}).images[0].save("sample.png")
-```
+```"""
+    for setting, meaning in (("variance_type", "learned"), ("prediction_type", "posterior_mean")):
+        if settings[setting] == meaning:
+            diffusers = f"diffusers loads this folder, but knows no {setting} `{meaning}` as it is meant here."
+    return f"""## Use
+
+{diffusers}
 
 In the interactive DDPM paper, where any sampler and number of steps can be had:
 

@@ -29,18 +29,20 @@ class Labelled:
     about: str
 
 
-def load_labelled(source: str | Path, size: int, channels: int, images: ImageSet | None = None) -> Labelled:
-    """The pictures of `source`, where they are not yet loaded as `images`, with their classes.
+def load_labelled(
+    source: str | Path, size: int, channels: int, images: ImageSet | None = None, flag: str = "--data"
+) -> Labelled:
+    """The pictures of `source`, given by `flag`, with their classes; `images` where they are loaded already.
 
     Classes are a column `label` of parquet files, or the folders that the pictures lie in. UserError where
     there are none.
     """
-    if "" in (names := _classes(source)):
+    if "" in (names := _classes(source, flag)):
         raise UserError(
             f"{str(source)!r} tells no classes; give parquet files with a column `label`, or a folder with a "
             "folder of pictures for each class"
         )
-    images = images or load_images(source, size, channels, limit=MOST)
+    images = images or load_images(source, size, channels, limit=MOST, flag=flag)
     if images.unreadable:
         raise UserError(f"{images.left_out}; the classes of the others would be uncertain: mend or remove it")
     pixels = images.pixels[:MOST]
@@ -66,11 +68,11 @@ def called(source: str | Path) -> str:
     return placeless(source, 2)
 
 
-def _classes(source: str | Path) -> list[str | int]:
+def _classes(source: str | Path, flag: str = "--data") -> list[str | int]:
     """The class of each picture, in the order of the source; "" among them where one tells none."""
     if source == SHAPES:
         return [shapes.kind(k) for k in range(shapes.NUM_PICTURES)]
-    found = open_source(source, 1)
+    found = open_source(source, 1, flag)
     names: list[str | int] = []
     for file in found.files:
         names += _in_parquet(found, file) if file.lower().endswith(".parquet") else [_folder_of(file)]

@@ -38,7 +38,8 @@ def test_the_table_stands_beside_the_papers(capsys, arguments, tmp_path):
     assert mu.startswith("mu, L, fixed variance")
     assert mu.split()[-2:] == ["8.06", "13.22"]
     assert " +- " in simple
-    assert real.startswith("real pictures")
+    assert real.startswith("4 real pictures")
+    assert "5 timesteps each" in lines[place + 5]
     assert (tmp_path / "grid" / "ablation.png").exists()
 
 
@@ -85,6 +86,7 @@ def test_a_grid_that_is_told_to_stop_goes_on_where_it_was(capsys, arguments, tmp
     ("flag", "value", "said"),
     [
         ("--num-samples", "1", "--num-samples must be at least 2"),
+        ("--num-terms", "0", "--num-terms must be at least 2"),
         ("--data", "nowhere", "--data must be"),
         ("--image-size", "0", "image_size must be at least 1"),
     ],

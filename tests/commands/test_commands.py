@@ -1,5 +1,6 @@
 """The program: sampling, models, benchmarks, training, pushing, and what it says when something is wrong."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from ddpm_app.models import HUB_MODELS
 from ddpm_app.models.exact import EXACT_MODELS
 from ddpm_app.pictures import read_recipe
 from tests.commands.running import NORMAL, answer, complaint
+from tests.doubles import edit, save_pipeline, tiny_network
 from tests.uploads import TOKEN
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +159,26 @@ def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
     assert "divide 1000" in complaint(capsys, *tiny, "--steps", 30)
     assert "--rounds" in complaint(capsys, *tiny, "--rounds", 0)
     assert "no weights" in complaint(capsys, "bench", *NORMAL)
+    for what in ("visitors", "load"):
+        assert "--visitors" in complaint(capsys, "bench", what, *NORMAL, "--visitors", 0)
+    assert "1..256" in complaint(capsys, "bench", "visitors", *NORMAL, "--num-images", 300)
+    assert "no model" in complaint(capsys, "bench", "visitors", "--model", "no-such")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampler", "said"),
+    [
+        ({"variance_type": "learned_range"}, "ddim", "--sampler ddpm"),
+        ({"variance_type": "learned"}, "ddpm", "logarithm"),
+        ({"prediction_type": "posterior_mean"}, "ddpm", "mu-tilde"),
+    ],
+)
+def test_bench_refuses_what_diffusers_would_do_otherwise(capsys, tmp_path, settings, sampler, said):
+    outputs = 6 if "variance_type" in settings else 3
+    save_pipeline(tmp_path / "own", tiny_network(out_channels=outputs))
+    edit(tmp_path / "own" / "scheduler" / "scheduler_config.json", **settings)
+    wanted = ["bench", "--model", tmp_path / "own", "--device", "cpu", "--sampler", sampler]
+    assert said in complaint(capsys, *wanted)
 
 
 def test_bench_holds_the_samplers_against_a_long_run_and_the_data(capsys, pictures):
@@ -166,6 +188,9 @@ def test_bench_holds_the_samplers_against_a_long_run_and_the_data(capsys, pictur
     assert {row["num_inference_steps"] for row in rows} == {3}
     assert all(row["nearest_distance"] > 0 for row in rows)
     assert "at least 8" in complaint(capsys, *wanted, "--num-images", 7)
+    for picture in sorted(pictures.iterdir())[1:]:
+        picture.unlink()
+    assert "at least 2" in complaint(capsys, *wanted)
 
 
 def test_bench_times_training_steps_beside_diffusers_example(capsys):
@@ -175,7 +200,7 @@ def test_bench_times_training_steps_beside_diffusers_example(capsys):
         assert row["ratio"] == pytest.approx(row["images_per_second"] / row["diffusers_images_per_second"])
         assert row["ratio"] > 0
     assert "--steps" in complaint(capsys, "bench", "training", "--steps", 0)
-    assert "batch_size" in complaint(capsys, "bench", "training", "--num-images", 0)
+    assert "--num-images" in complaint(capsys, "bench", "training", "--num-images", 0)
 
 
 # train
@@ -202,6 +227,22 @@ def test_training_that_is_done_already_says_so_without_a_loss(capsys, tmp_path, 
     ]
     assert answer(capsys, *wanted)["loss"] > 0
     assert answer(capsys, *wanted)["loss"] is None
+    longer = [*wanted, "--num-steps", 2]
+    assert answer(capsys, *longer)["steps"] == 2
+    assert answer(capsys, *wanted)["steps"] == 2  # which is what the model has
+
+
+def test_a_training_whose_reader_has_gone_trains_on_and_a_command_without_one_ends(tmp_path, pictures):
+    train = ["train", "--data", pictures, "--out", tmp_path / "trained", "--image-size", 8, "--channels", 1]
+    train += ["--block-out-channels", 32, "--num-steps", 3, "--batch-size", 2]
+    for wanted in (train, ["models"]):
+        command = [sys.executable, "-m", "ddpm_app", *map(str, wanted)]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        run.stdout.close()
+        assert "Error" not in run.stderr.read()
+        run.stderr.close()
+        assert run.wait(200) == 1
+    assert json.loads((tmp_path / "trained" / "training.json").read_text())["steps_done"] == 3
 
 
 def test_train_says_what_is_wrong(capsys, tmp_path):

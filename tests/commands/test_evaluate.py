@@ -3,6 +3,7 @@
 import pytest
 
 from ddpm_app.commands import main
+from ddpm_app.engine.checks import MAX_SEED
 from tests.commands.running import NORMAL, answer, complaint
 
 
@@ -18,6 +19,15 @@ def test_evaluate_measures_the_first_pictures(capsys, pictures):
 def test_of_one_picture_the_standard_error_is_not_known(capsys, pictures):
     values = answer(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-images", 1, "--num-terms", 4)
     assert values["standard_error"] is None
+    assert (values["metric"], values["variance"], values["seed"]) == ("nll", "auto", 0)
+
+
+@pytest.mark.parametrize("metric", ["nll", "steps"])
+def test_a_seed_is_checked_once_and_the_last_one_is_followed_by_the_first(capsys, pictures, metric):
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", metric, "--num-terms", 4]
+    for seed in (-5, 10**20):
+        assert f"got {seed}" in complaint(capsys, *wanted, "--seed", seed)
+    assert answer(capsys, *wanted, "--num-images", 2, "--seed", MAX_SEED)["num_images"] == 2
 
 
 def test_evaluate_prints_and_tells_the_rows_of_table_4(capsys, pictures):
@@ -48,6 +58,11 @@ def test_evaluate_encodes_and_draws_again_in_each_number_of_steps(capsys, pictur
     assert values["rows"][0]["mse"] > 5 * values["rows"][2]["mse"] > 0
     (one,) = answer(capsys, *wanted, "--num-images", 1, "--num-terms", 5)["rows"]
     assert (one["num_inference_steps"], one["standard_error"]) == (5, None)
+    rows = answer(capsys, *wanted, "--num-images", 1, "--num-terms", 15)["rows"]
+    assert [row["num_inference_steps"] for row in rows] == [10, 15]
+    assert main([*map(str, wanted), "--num-images", "1", "--num-terms", "5"]) == 0
+    assert "+-" not in capsys.readouterr().out  # of one picture no error is known
+    assert "--variance" in complaint(capsys, *wanted, "--variance", "fixed_small")
 
 
 def test_evaluate_compares_variances_and_chosen_steps(capsys, pictures):
@@ -63,7 +78,7 @@ def test_evaluate_compares_variances_and_chosen_steps(capsys, pictures):
         assert steps > 10 or 0 < row["best_bits_per_dim"] < row["even_bits_per_dim"]
     assert rows["analytic", 10]["best_bits_per_dim"] < rows["fixed_large", 10]["best_bits_per_dim"]
     assert main([*map(str, wanted)]) == 0
-    assert "1 pictures chose, 2 measure" in capsys.readouterr().out
+    assert "2 pictures chose, 1 measure" in capsys.readouterr().out
     assert "at least 2" in complaint(capsys, *wanted, "--num-images", 1)
     assert "--variance" in complaint(capsys, *wanted, "--variance", "fixed_small")
 

@@ -90,6 +90,11 @@ def test_held_out_pictures_that_are_nowhere_are_told_by_their_own_flag(config):
     assert refusal(lambda: new_judge(config, "nowhere", HOW)).startswith("--held-out must be")
 
 
+def test_one_picture_held_out_is_too_few(config, tmp_path):
+    one = save_pictures(tmp_path / "one", range(1))
+    assert "at least 2" in refusal(lambda: new_judge(config, str(one), HOW))
+
+
 def test_data_without_classes_is_refused_before_anything_is_trained(config, tmp_path):
     plain = save_pictures(tmp_path / "plain", range(3))
     assert "tells no classes" in refusal(lambda: new_judge(replace(config, data=str(plain)), "", HOW))

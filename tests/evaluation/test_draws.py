@@ -57,10 +57,11 @@ def test_what_was_killed_goes_on_where_it_was_and_ends_with_the_same_samples(eng
     assert draw_all(engine, killed, 8) == []
 
 
-def test_a_damaged_chunk_is_drawn_again(engine, tmp_path):
+@pytest.mark.parametrize("left", [0, 50])
+def test_a_damaged_chunk_is_drawn_again(engine, tmp_path, left):
     draw_all(engine, tmp_path, 6)
     before = contents(tmp_path)
-    (tmp_path / "00000003.npy").write_bytes(before["00000003.npy"][:50])
+    (tmp_path / "00000003.npy").write_bytes(before["00000003.npy"][:left])
     assert missing(tmp_path, 6) == [(3, 3)]
     draw_all(engine, tmp_path, 6)
     assert contents(tmp_path) == before

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from ddpm_app.evaluation.classifier import learn, load_classifier
 from ddpm_app.evaluation.draws import Processes
 from ddpm_app.evaluation.quality import Features
 from ddpm_app.evaluation.samples import Evaluation, Stage, _own, evaluate_samples
-from ddpm_app.evaluation.scorecard import Scorecard
+from ddpm_app.evaluation.scorecard import Scorecard, as_markdown
 from ddpm_app.models.exact import shape_pictures
 from ddpm_app.pictures import to_picture
 from tests.doubles import refusal
@@ -60,6 +62,30 @@ def test_stages_lead_to_a_scorecard_with_its_conditions(tmp_path, data):
     assert card.averaging == "no weights"
     assert not card.published_features
     assert load_classifier(tmp_path / "out" / "features.safetensors").about.num_classes == 4
+
+
+def test_the_bound_beside_is_of_the_variance_that_samples_have(tmp_path, data):
+    small, large = (
+        evaluated(
+            tmp_path / variance,
+            data,
+            request=replace(REQUEST, sampler="ddpm", variance_type=variance),
+            nll_images=1,
+            num_terms=5,
+        )[1]
+        for variance in ("fixed_small", "fixed_large")
+    )
+    assert small.nll.bits_per_dim != large.nll.bits_per_dim
+    assert "variance fixed_small" in as_markdown(small).split("**NLL**")[1]
+    assert "±" not in as_markdown(small).split("**NLL**")[1].splitlines()[0]  # of one picture
+
+
+def test_pictures_of_the_data_that_cannot_be_read_are_told_beside_it(tmp_path, data):
+    (tmp_path / "data" / "form 0" / "damaged.png").write_bytes(b"no picture")
+    _, card = evaluated(tmp_path, data, features="shapes")
+    assert card.samples.num_reference == 32
+    assert "1 unreadable" in card.data
+    assert "damaged.png" in card.data
 
 
 def test_what_draws_the_data_itself_is_precise_and_more_samples_than_half_of_it_leave_no_own_row(
@@ -115,5 +141,5 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_drawn(tmp_path, dat
     to_picture(torch.zeros(3, 8, 8, dtype=torch.uint8)).save(tmp_path / "few" / "0.png")
     assert "at least 8" in said(data=str(tmp_path / "few"))
     assert "no classifier" in said(features=str(tmp_path / "missing.safetensors"))
-    assert "--data must be" in said(features=str(tmp_path / "missing"))
+    assert "--features must be" in said(features=str(tmp_path / "missing"))
     assert list(tmp_path.rglob("*.npy")) == []

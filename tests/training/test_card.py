@@ -55,6 +55,21 @@ def test_a_license_and_a_data_set_of_the_hub_stand_in_the_front_matter(out, conf
     assert "https://huggingface.co/datasets/huggan/smithsonian" in card
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "DDPMPipeline"),
+        ({"variance_type": "learned", "objective": "vlb"}, "no variance_type `learned`"),
+        ({"prediction_type": "posterior_mean"}, "no prediction_type `posterior_mean`"),
+    ],
+)
+def test_diffusers_is_named_for_sampling_only_where_it_samples_the_same(out, config, settings, told):
+    card = written(out, replace(config, **settings))
+    assert told in card
+    assert ("DDPMPipeline" in card) == (not settings)
+    assert "python -m ddpm_app sample" in card
+
+
 def test_what_was_trained_on_what_and_how_long_is_told(out, config):
     card = written(out, config, replace(FACTS, held_out_loss=0.0421))
     for said in (

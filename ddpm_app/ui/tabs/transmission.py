@@ -150,8 +150,8 @@ def summary(report: CompressionReport) -> tuple[str, str]:
     last = report.received[-1]
     return (
         f"{last.rate_bpd:.3f} bits/dim leave RMSE {last.rmse:.2f}, {last.term_bpd:.3f} more leave none",
-        f"{report.step} of {report.num_train_timesteps} timesteps measured, the rate known to "
-        f"± {last.standard_error:.3f}; {IDEAL}",
+        f"{report.step} of {report.num_train_timesteps} timesteps measured; with this noise the others leave "
+        f"± {last.standard_error:.3f} in the rate; {IDEAL}",
     )
 
 
