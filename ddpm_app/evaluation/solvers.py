@@ -99,7 +99,7 @@ def _quality(ours: Tensor, theirs: Tensor) -> tuple[float, float, float]:
 
 
 def _median_rmse(ours: Tensor, theirs: Tensor) -> float:
-    return (ours.float() - theirs.float()).square().flatten(1).mean(1).sqrt().median().item()
+    return statistics.median((ours.float() - theirs.float()).square().flatten(1).mean(1).sqrt().tolist())
 
 
 def _drawn(engine: Engine, request: SampleRequest) -> Tensor:

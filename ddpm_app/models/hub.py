@@ -121,7 +121,9 @@ def refusals_told(name: str, revision: str, kind: str) -> Iterator[None]:
     except RevisionNotFoundError as error:
         raise UserError(f"{name} has no revision {revision!r}; leave it out for the newest") from error
     except (HTTPError, OSError) as error:  # an OSError also where a file is neither reachable nor cached
-        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        answers = (getattr(each, "response", None) for each in (error, error.__cause__))
+        status = next((each.status_code for each in answers if each is not None), None)
+        if status == 401:
             raise UserError(
                 f"the Hub does not accept your login for {name}; renew it with `hf auth login`"
             ) from error
@@ -129,6 +131,10 @@ def refusals_told(name: str, revision: str, kind: str) -> Iterator[None]:
             raise UserError(
                 f"{name} could not be written to the Hub's cache ({getattr(error, 'strerror', '')}); "
                 "make room there, or set HF_HOME to another disk"
+            ) from error
+        if status:
+            raise UserError(
+                f"the Hub answers {status} for {name}, which is not cached here; try again later"
             ) from error
         raise UserError(
             f"{name} could not be fetched from the Hub and is not cached here; "

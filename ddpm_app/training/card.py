@@ -141,7 +141,7 @@ pipeline(batch_size=4, num_inference_steps={length}).images[0].save("sample.png"
 ```"""
     for setting, meaning in (("variance_type", "learned"), ("prediction_type", "posterior_mean")):
         if settings[setting] == meaning:
-            diffusers = f"diffusers loads this folder, but knows no {setting} `{meaning}` as it is meant here."
+            diffusers = f"diffusers loads this folder, but has no {setting} `{meaning}` as it is meant here."
     return f"""## Use
 
 {diffusers}

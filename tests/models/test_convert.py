@@ -1,5 +1,6 @@
 """A converted checkpoint computes what the published network computes; the networks are in layouts.py."""
 
+import math
 import shutil
 import zipfile
 
@@ -137,6 +138,16 @@ def test_a_name_that_only_contains_the_letters_of_ema_is_no_average(file, ho):
     assert "does not tell" in facts["weights"].value
     _, facts = converted(file.with_name("ema_0.9999_500000.pt"), ho.state_dict())
     assert facts["weights"].value == "averaged (EMA)"
+
+
+def test_weights_that_are_no_numbers_are_refused(file, ho):
+    state = ho.state_dict()
+    spoilt = state["conv_in.weight"].clone()
+    spoilt[0, 0, 0, 0] = math.nan
+    assert "no number in conv_in.weight" in refusal(
+        lambda: converted(file, state | {"conv_in.weight": spoilt})
+    )
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(file, ho, monkeypatch):

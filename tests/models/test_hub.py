@@ -158,7 +158,7 @@ def test_the_hub_gone_between_configuration_and_weights_is_told(hub, tiny_copy, 
         hub, "answer", lambda path: (403, {}, b"") if "diffusion_pytorch" in path else answer(path)
     )
     hub.add(REPOSITORY, tiny_copy)
-    assert "check the network" in refusal(load)
+    assert "the Hub answers 403" in refusal(load)
 
 
 def test_a_repository_not_found_is_told(hub):
@@ -173,6 +173,14 @@ def test_a_login_that_the_hub_refuses_is_told(hub, monkeypatch):
     sentence = refusal(load)
     assert REPOSITORY in sentence
     assert "hf auth login" in sentence
+
+
+@pytest.mark.parametrize("status", [403, 429, 503])
+def test_a_hub_that_answers_otherwise_is_not_called_a_broken_network(hub, monkeypatch, status):
+    monkeypatch.setattr(hub, "answer", lambda path: (status, {}, b""))
+    sentence = refusal(load)
+    assert f"the Hub answers {status} for {REPOSITORY}" in sentence
+    assert "network" not in sentence
 
 
 def test_a_revision_not_found_is_told(hub, tiny_copy):

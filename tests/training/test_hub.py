@@ -111,7 +111,7 @@ def test_a_file_that_the_hub_does_not_send_ends_the_loading(hub, tmp_path, monke
     monkeypatch.setattr(
         hub, "answer", lambda path: (403, {}, b"") if path.endswith("2.png") else answer(path)
     )
-    assert "check the network" in refusal(values)  # not three pictures, one of them left out
+    assert "the Hub answers" in refusal(values)  # not three pictures, one of them left out
 
 
 def test_a_split_that_is_not_there_is_told_with_those_that_are(hub, repo):

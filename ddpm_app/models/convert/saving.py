@@ -68,6 +68,9 @@ def filled(checkpoint: str, converted: Converted) -> torch.nn.Module:
             f"the network of {checkpoint} is damaged or one that {type_of(converted.config)} cannot express: "
             f"{problem} (as {type_of(converted.config)} names it)"
         )
+    strange = [key for key, tensor in converted.tensors.items() if not tensor.isfinite().all()]
+    if strange:
+        raise UserError(f"{checkpoint} holds what is no number in {strange[0]}; take an earlier checkpoint")
     apart = {
         key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in converted.tensors.items()
     }
