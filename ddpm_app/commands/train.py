@@ -81,11 +81,9 @@ def run(options: argparse.Namespace) -> None:
         reports = deque(shown(train(config, resume=options.resume, stopping=stopping)), maxlen=1)
     if int(os.environ.get("RANK", 0)) > 0:  # of several processes the first one speaks
         return
-    steps, loss = (
-        (reports[0].step, reports[0].loss)
-        if reports
-        else (read(Path(config.out) / SETTINGS).get("steps_done", config.num_steps), None)
-    )
+    steps, loss = read(Path(config.out) / SETTINGS).get("steps_done", config.num_steps), None
+    if reports:
+        steps, loss = reports[0].step, reports[0].loss
     stopped = f"stopped after step {steps}, the same command resumes; " if steps < config.num_steps else ""
     values = {"out": config.out, "steps": steps, "loss": loss}
     result(options, f"{stopped}the model is in {config.out}", values)

@@ -82,6 +82,7 @@ def hand_over(values: Tensor, device: torch.device | str) -> Tensor:
 class GaussianDiffusion:
     """A Gaussian chain of len(betas) steps; `timesteps` names the trained timestep behind each place.
 
+    `alphas_cumprod` is given where betas near 1 have lost its digits: to a chain respaced to few steps.
     Raises UserError for betas outside (0, 1], unknown types and chains that cannot be walked.
     """
 

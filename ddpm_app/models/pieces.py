@@ -124,7 +124,7 @@ class Compiler:
         import openvino
 
         device = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        network = self._network
+        network = self._network  # whose str() tells neither heads nor embeddings
         config = {key: value for key, value in vars(network.config).items() if key[0] != "_"}
         told = (openvino.__version__, device, self._settings, self._image_shape, str(network), config)
         digest = hashlib.blake2b(repr(told).encode(), digest_size=16)

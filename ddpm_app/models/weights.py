@@ -129,9 +129,8 @@ def count_operations(config: Mapping[str, Any]) -> int:
 def try_out(name: str, network: Any) -> None:
     """UserError unless the network computes finite numbers, for the smallest picture that it takes."""
     edge = 2 ** (len(network.config.block_out_channels) - 1)
-    pictures = torch.zeros(
-        2, network.config.in_channels, edge, edge
-    )  # of one, a norm may see one number alone
+    # two of them: of one, the norm of the smallest map may see a single number, and refuses
+    pictures = torch.zeros(2, network.config.in_channels, edge, edge)
     try:
         output = network(pictures, torch.tensor([0, 1])).sample
     except UNBUILDABLE as error:
