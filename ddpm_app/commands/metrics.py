@@ -5,7 +5,7 @@ __all__ = ["METRICS"]
 import math
 from collections.abc import Callable
 
-from ddpm_app.core.compression import TABLE_4
+from ddpm_app.core.compression import paper_row
 from ddpm_app.core.inversion import TABLE_2
 from ddpm_app.evaluation import (
     CodingSummary,
@@ -39,10 +39,11 @@ def bound(report: NllReport) -> str:
 def rates(report: RateDistortionReport) -> str:
     """The rows of table 4 beside the paper's own, which are of another model and other pictures."""
     head = f"{'reverse steps':>13}  {'rate, bits/dim':>20}  {'RMSE, 0..255':>18}    DDPM on CIFAR-10"
+    length = max(row.reverse_steps for row in report.rows)
     rows = [
         f"{row.reverse_steps:>13}  {known(row.rate_bpd, row.rate_standard_error, 5):>20}"
         f"  {known(row.rmse, row.rmse_standard_error):>18}    "
-        + "  ".join(f"{value:>8.5f}" for value in TABLE_4.get(row.reverse_steps, ()))
+        + "  ".join(f"{value:>8.5f}" for value in paper_row(row.reverse_steps, length))
         for row in report.rows
     ]
     last = (

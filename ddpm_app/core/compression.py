@@ -5,7 +5,7 @@ against p: once x_t has come, L_T and the terms above t are spent, and the recei
 Source: Ho, Jain and Abbeel (2020).
 """
 
-__all__ = ["TABLE_4", "milestones", "sent", "tenths"]
+__all__ = ["TABLE_4", "milestones", "paper_row", "sent", "tenths"]
 
 from collections.abc import Iterator, Sequence
 
@@ -33,6 +33,12 @@ TABLE_4 = {
 def tenths(num_places: int) -> list[int]:
     """The places of table 4's rows, increasing: s reverse steps are done at the x0-hat of place T - s."""
     return sorted({k * num_places // 10 for k in range(10)})
+
+
+def paper_row(reverse_steps: int, num_train_timesteps: int) -> tuple[float, ...]:
+    """Rate and RMSE in the row of table 4 that is as far down its chain of 1000; () where there is none."""
+    steps, rest = divmod(1000 * reverse_steps, num_train_timesteps)
+    return () if rest else TABLE_4.get(steps, ())
 
 
 def milestones(num_places: int) -> list[int]:

@@ -122,12 +122,22 @@ def strata(num_places: int, num_terms: int, generator: torch.Generator) -> list[
     """
     if num_terms >= num_places - 1:
         return [(places, len(places)) for places in torch.arange(1, num_places).split(16)]
-    edges = torch.logspace(0, math.log10(num_places), max(1, num_terms // 2) + 1).round().long().unique()
+    few, many = max(1, num_terms // 2), 16 * num_places  # strata: too few, and one for each place
+    while many - few > 1:
+        middle = (few + many) // 2
+        drawn = _edges(num_places, middle).diff().clamp(max=2).sum()
+        few, many = (middle, many) if drawn <= num_terms else (few, middle)
+    edges = _edges(num_places, few)
     sizes = edges.diff().tolist()
     return [
         (low + torch.randperm(size, generator=generator)[:2].sort().values, size)
         for low, size in zip(edges.tolist(), sizes, strict=False)
     ]
+
+
+def _edges(num_places: int, num_strata: int) -> Tensor:
+    """Where so many strata begin and end, those that hold no place left out."""
+    return torch.logspace(0, math.log10(num_places), num_strata + 1).round().long().unique()
 
 
 def stratified_sum(parts: list[tuple[Tensor, int]]) -> tuple[float, float]:

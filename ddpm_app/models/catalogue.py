@@ -37,7 +37,6 @@ HUB_MODELS = (
     "google/ddpm-ema-bedroom-256",
     "google/ddpm-ema-celebahq-256",
 )
-CONVERTED = "; a .pt becomes one by `python -m ddpm_app models convert FILE --out FOLDER`"
 Read = TypeVar("Read")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -111,10 +110,14 @@ def locate(name: str, checkpoints: Path = BUNDLED, report: Report = unwatched) -
             return candidate
     if candidates:
         raise UserError(
-            f"{name} holds no diffusers model; give a folder with unet/ and scheduler/{CONVERTED}"
+            f"{name} holds no diffusers model; give a folder with unet/ and scheduler/, "
+            "or make one of a .pt by `python -m ddpm_app models convert`"
         )
     if os.path.isfile(os.path.expanduser(name)):
-        raise UserError(f"{name[:80]} is a file, not the folder of a diffusers model{CONVERTED}")
+        raise UserError(
+            f"{name[:80]} is a file, not the folder of a diffusers model; "
+            "make one of it by `python -m ddpm_app models convert`"
+        )
     if REPOSITORY.fullmatch(name) and ".." not in name:
         return hub.download(name, report)
     raise UserError(

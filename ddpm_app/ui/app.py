@@ -136,7 +136,7 @@ def build_app(
         for event in (chosen.change, opened.then):
             event(
                 describing(shared),
-                chosen,
+                [chosen, *shared.timestep_sliders],
                 described,
                 show_progress="hidden",
                 trigger_mode="multiple",

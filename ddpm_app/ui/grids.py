@@ -1,6 +1,6 @@
 """Rows of ever more steps from the same seeds, one block of columns for each way to walk the chain."""
 
-__all__ = ["StepGrid", "step_counts", "steps_control"]
+__all__ = ["StepGrid", "step_counts", "steps_control", "within_chain"]
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from torch import Tensor
 from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.checks import MAX_STEPS, whole
 from ddpm_app.errors import UserError
+from ddpm_app.models import Model
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.loading import measuring
@@ -46,6 +47,14 @@ def step_counts(values: Sequence[int | str] | None) -> list[int]:
     if not 1 <= len(numbers) <= MAX_ROWS:
         raise UserError(f"choose between 1 and {MAX_ROWS} numbers of steps; got {len(numbers)}")
     return sorted({whole("each number of steps", each, 1, MAX_STEPS) for each in numbers})
+
+
+def within_chain(counts: Sequence[int], model: Model) -> None:
+    """UserError where the model's chain is shorter than the largest number of steps."""
+    if counts[-1] > len(model.diffusion):
+        raise UserError(
+            f"this model's chain has {len(model.diffusion)} steps: take {counts[-1]} out of the steps S"
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ class StepGrid:
 
     def drawn(self, shared: Shared, shown: Results, run: Run) -> Generator[Update, None, list[Tensor]]:
         """The live figure, once what its variances take is measured; returns the images of each request."""
+        within_chain(self.steps, shared.engine.model(self.requests[0].model))
         yield from measuring(shared, shown.status, run, *self.requests)
         run.clock.start()
         done: list[Tensor] = []

@@ -43,14 +43,14 @@ def fetched(here: int, size: int) -> str:
 
 
 def describing(shared: Shared) -> Callable:
-    """A handler that loads the chosen model, says what it is and fits the sliders to its chain.
+    """A handler that loads the chosen model, says what it is and fits the sliders, `placed`, to its chain.
 
     It falls silent where its visitor has chosen anew.
     """
     newest: dict[str | None, object] = {}
 
     @spoken
-    def describe(name: str, request: gr.Request) -> Iterator[list]:
+    def describe(name: str, request: gr.Request, *placed: int) -> Iterator[list]:
         rest, visitor, mine = [gr.skip()] * len(shared.timestep_sliders), request.session_hash, object()
         newest[visitor] = mine
         try:
@@ -61,7 +61,11 @@ def describing(shared: Shared) -> Callable:
                 if size:
                     yield [bar(fetched(here, size), here / size), *rest]
             model = shared.engine.model(name)
-            sliders = [gr.update(maximum=len(model.diffusion))] * len(rest)
+            length = len(model.diffusion)
+            sliders = [
+                gr.update(maximum=length, value=length) if t > length else gr.update(maximum=length)
+                for t in placed
+            ]
             yield [facts(model), *sliders] if newest.get(visitor) is mine else [gr.skip(), *rest]
         except UserError as error:
             yield [f"**This model cannot be used:** {error}", *rest]

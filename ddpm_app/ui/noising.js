@@ -10,7 +10,11 @@ function bytes(text, type) {
 }
 
 function load(value) {
-  if (!value || !value.x_0) return;
+  if (!value || !value.x_0) {
+    given = null;
+    for (const canvas of element.querySelectorAll("canvas")) canvas.width = canvas.width; // which clears it
+    return;
+  }
   given = { ...value, x_0: bytes(value.x_0, Float32Array), noise: bytes(value.noise, Float32Array) };
   for (const name of ["beta", "alpha_bar", "snr", "posterior"]) given[name] = bytes(value[name], Float32Array);
   const line = Array.from(given.alpha_bar, (share, k) => `${((k + 1) * 600) / 1000},${(120 - 116 * share).toFixed(2)}`);

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_app.core.compression import TABLE_4, tenths
+from ddpm_app.core.compression import paper_row, tenths
 from ddpm_app.engine import (
     CancelToken,
     CompressionReport,
@@ -197,7 +197,7 @@ def _rows(report: CompressionReport) -> Image.Image:
     lines = []
     for each in reversed(listed):
         steps = report.reverse_steps(each)
-        paper = [f"{value:.5f}" for value in TABLE_4.get(steps, ())] or ["-", "-"]
+        paper = [f"{value:.5f}" for value in paper_row(steps, report.num_train_timesteps)] or ["-", "-"]
         lines.append([str(steps), f"{each.rate_bpd:.5f}", f"{each.rmse:.5f}", *paper])
     return table(heads, lines)
 

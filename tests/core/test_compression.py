@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddpm_app.core.compression import TABLE_4, milestones, sent, tenths
+from ddpm_app.core.compression import TABLE_4, milestones, paper_row, sent, tenths
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.schedules import linear_betas
 
@@ -34,3 +34,11 @@ def test_what_is_sent_is_one_path_of_q():
     )
     expected = (later / earlier).sqrt() * (1 - earlier)
     torch.testing.assert_close(path.cov(), expected, rtol=0.02, atol=0.015)
+
+
+def test_a_row_of_table_4_stands_beside_what_is_as_far_down_its_own_chain():
+    assert paper_row(800, 1000) == TABLE_4[800]
+    assert paper_row(3200, 4000) == TABLE_4[800]
+    assert paper_row(10, 20) == TABLE_4[500]
+    assert paper_row(800, 4000) == TABLE_4[200]
+    assert paper_row(801, 1000) == paper_row(1, 7) == ()

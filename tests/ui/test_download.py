@@ -10,6 +10,7 @@ import pytest
 from ddpm_app.engine import Engine
 from ddpm_app.ui import build_app, launch_options
 from ddpm_app.ui.loading import describing
+from tests.doubles import edit
 from tests.ui.conftest import MODEL
 
 REPOSITORY = "owner/repo"
@@ -28,7 +29,8 @@ def choose(hub, tiny_copy, monkeypatch, tmp_path):
     address = f"{demo.local_url}gradio_api/queue"
 
     def said(name):
-        asked = {"data": [name], "fn_index": own, "session_hash": "visitor"}
+        sliders = [1] * (len(demo.fns[own].inputs) - 1)
+        asked = {"data": [name, *sliders], "fn_index": own, "session_hash": "visitor"}
         event = httpx.post(f"{address}/join", json=asked, timeout=60).json()["event_id"]
         with httpx.stream("GET", f"{address}/data?session_hash=visitor", timeout=60) as stream:
             for line in stream.iter_lines():
@@ -66,3 +68,13 @@ def test_a_download_that_is_no_longer_wanted_says_nothing_at_its_end(hub, tiny_c
     *_, last = first
     assert last == [gr.skip()]
     hub.held.set()
+
+
+def test_sliders_beyond_a_shorter_chain_come_back_to_its_end_and_others_stay(tiny_copy):
+    edit(tiny_copy / "scheduler" / "scheduler_config.json", num_train_timesteps=50)
+    engine, visitor = Engine("cpu", tiny_copy.parent), SimpleNamespace(session_hash="visitor")
+    describe = describing(SimpleNamespace(engine=engine, timestep_sliders=[None, None]))
+    *_, (_, far, near) = describe("tiny-8", visitor, 750, 20)
+    assert (far["maximum"], far["value"]) == (50, 50)
+    assert near["maximum"] == 50
+    assert "value" not in near

@@ -101,7 +101,14 @@ def test_no_heading_of_a_table_is_without_a_translation(page: Page, language: st
 
 def test_tables_and_captions_are_told_in_the_visitors_language():
     frame = pd.DataFrame([[1, 2.0]], columns=["reverse steps", "RMSE"])
-    assert list(_property("dataframe", "value", frame, "ko").columns) == ["역과정 스텝", "RMSE"]
+    told = _property("dataframe", "value", frame, "ko")
+    assert list(told.columns) == ["역과정 스텝", "RMSE"]
+    assert told.to_numpy().tolist() == [[1, 2.0]]
+    parts = pd.DataFrame([["L_0: the last step, pixel by pixel", "1.5"]], columns=["part", "bits/dim"])
+    assert _property("dataframe", "value", parts, "ko").to_numpy().tolist() == [
+        ["L_0: 마지막 스텝, 픽셀마다", "1.5"]
+    ]
+    assert _property("lineplot", "value", frame, "ko") is frame
     assert _property("gallery", "value", [("a.png", "seed 7")], "ko") == [("a.png", "시드 7")]
 
 
@@ -191,6 +198,33 @@ def test_status_lines_and_errors_follow_the_browsers_language(
     assert line in str(client.predict(**settings, num_images=2)[0])
     with pytest.raises(AppError, match=refusal):
         client.predict(**settings, seed=2**70)
+    client.close()
+
+
+SMALL = {
+    "model": MODEL,
+    "num_images": 2,
+    "num_inference_steps": 3,
+    "num_inference_steps_b": 2,
+    "num_terms": 150,
+    "num_draws": 1,
+    "num_timesteps": 3,
+    "steps": [2, 3],
+    "reverse_steps": 100,
+}
+LONG, OF_A_TREE = "/evaluate", "/fork"
+
+
+@pytest.mark.parametrize("accepted", ["ko", "zh-CN"])
+def test_every_button_answers_in_every_language(url: str, accepted: str):
+    client = Client(url, verbose=False, download_files=False, headers={"Accept-Language": accepted})
+    served = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
+    assert len(served) > 15
+    for name, endpoint in served.items():
+        if name in (LONG, OF_A_TREE):
+            continue
+        known = [each["parameter_name"] for each in endpoint["parameters"]]
+        client.predict(**{key: SMALL[key] for key in known if key in SMALL}, api_name=name)  # or it raises
     client.close()
 
 

@@ -81,6 +81,24 @@ def test_every_endpoint_answers_with_nothing_but_a_model_and_few_steps(client: C
     )
 
 
+def test_a_film_of_one_step_is_shown(client: Client):
+    line, *_ = client.predict(model=MODEL, num_inference_steps=1, num_images=1, api_name="/progressive")
+    assert "1 frames kept" in status(line)
+
+
+@pytest.mark.parametrize("name", ["/consistency", "/reconstruct", "/respacing"])
+def test_more_steps_than_the_chain_has_are_refused_before_anything_is_drawn(client: Client, name: str):
+    job = client.submit(model=MODEL, steps=[2, 2000], api_name=name)
+    with pytest.raises(AppError, match="take 2000 out"):
+        job.result()
+    assert not any("step" in str(status(each[0])) for each in job.outputs())
+
+
+def test_the_caption_of_a_sent_picture_counts_what_was_measured(client: Client):
+    line, *_ = client.predict(model=MODEL, name="Table 4", reverse_steps=100, api_name="/figure")
+    assert "130 of 1000 timesteps measured" in status(line)
+
+
 def test_a_sample_comes_with_sheet_gallery_zip_and_recipe(client: Client, engine: Engine):
     answer = client.predict(**TINY, num_images=3, seed=5, sampler="ddpm", api_name="/sample")
     _, sheet_file, gallery, sheet_download, archive = answer

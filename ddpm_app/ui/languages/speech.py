@@ -85,10 +85,14 @@ def _value(block: Block, value: Any, language: str) -> Any:
 
 def _property(component: str, name: str, value: Any, language: str) -> Any:
     if component == "dataframe" and isinstance(value, pd.DataFrame):
-        return value.rename(columns=lambda column: in_language("plain", str(column), language))
+
+        def told(cell: Any) -> Any:
+            return in_language("plain", cell, language) if isinstance(cell, str) else cell
+
+        return value.rename(columns=told).map(told)
     if component == "gallery" and isinstance(value, list):
         return [(file, in_language("plain", caption, language)) for file, caption in value]
-    kind = kind_of(component, name, value) if value else None
+    kind = kind_of(component, name, value)
     if kind == "choices":
         pairs = [each if isinstance(each, list | tuple) else (each, each) for each in value]
         return [(in_language("plain", str(shown), language), choice) for shown, choice in pairs]

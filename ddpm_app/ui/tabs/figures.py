@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
+from ddpm_app.engine.likelihood import least_terms
 from ddpm_app.errors import one_of
 from ddpm_app.pictures import save_png
 from ddpm_app.ui.buttons import run_buttons
@@ -43,7 +44,11 @@ def build(shared: Shared) -> None:
             files = begun_from(shared, model, wanted.num_pictures)
             pictures = own_or_given(shared, model, files, seed, run.token)
             setting = Setting(shared.engine, loaded, model, steps, seed, run.token, pictures)
-            caption = f"{model}, {steps} of {len(loaded.diffusion)} reverse steps, seed {seed}"
+            length = len(loaded.diffusion)
+            caption = f"{model}, {steps} of {length} reverse steps, seed {seed}"
+            if not wanted.num_chains:  # a picture is sent, and no chain walked
+                terms = min(length, max(steps, least_terms(length)))
+                caption = f"{model}, {terms} of {length} timesteps measured, seed {seed}"
             for share, picture in wanted.draw(setting):
                 if run.clock.due(100 * share, 100):
                     drawing = slide(f"{name}: {wanted.title}", picture(), caption)

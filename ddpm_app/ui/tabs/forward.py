@@ -74,21 +74,30 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
         model: str,
         diffusion_steps: int,
         schedule: str,
-        seed: int,
+        seed: int | None,
         picture: str | None,
         earlier: tuple[str, Tensor] | None,
     ) -> Update:
         """The same for a control that moved, which never draws a picture by itself."""
+        if seed is None:  # it is being typed
+            return {facts: gr.skip()}
         if picture:
             x_0 = read_picture(picture, shared.engine.model(model).image_shape)
         elif earlier and earlier[0] == model:
             x_0 = earlier[1]
         else:
-            return {facts: bar(NO_PICTURE, 0)}
+            return cleared()
         told = shared.forms["forward"].told(locals(), picture=x_0)
         return noised(x_0, diffusion_steps, schedule, seed, told) | {
             live: drawable(x_0, schedule, seed, diffusion_steps)
         }
+
+    def cleared() -> Update:
+        return {facts: bar(NO_PICTURE, 0), live: {}, now: None, strip: None}
+
+    def forget(model: str, picture: str | None, earlier: tuple[str, Tensor] | None) -> Update:
+        """Nothing of the picture that another model drew is left."""
+        return {facts: gr.skip()} if picture or not earlier or earlier[0] == model else cleared()
 
     explain(ABOUT, "forward")
     with gr.Row(elem_classes="tab"):
@@ -143,6 +152,9 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
             show_progress="hidden",
             api_visibility="private",
         )
+    shared.model.change(
+        forget, [shared.model, picture, drawn], [*outputs, live], queue=False, api_visibility="private"
+    )
     return picture
 
 

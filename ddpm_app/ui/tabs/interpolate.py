@@ -119,7 +119,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             num_images = gr.Slider(2, 21, value=11, step=1, label="Values of λ")
             chain = chain_controls(shared, "ddim", 50)
         with gr.Column(scale=2, min_width=300):
-            shown = results("Source, λ from 0 to 1, source")
+            shown = results("λ from 0 to 1, between the sources where there are any")
             animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
     kind.change(
         lambda chosen: (gr.update(visible=chosen != SPHERE), gr.update(visible=chosen == SPHERE)),

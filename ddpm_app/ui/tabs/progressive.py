@@ -133,7 +133,7 @@ def build(shared: Shared) -> Results:
             strip_x_t: strips[1],
             errors: made.errors(),
             scrubber: gr.Slider(
-                maximum=last, value=last, interactive=last > 0, label=scrub_label(made, last)
+                maximum=max(1, last), value=last, interactive=last > 0, label=scrub_label(made, last)
             ),
             animation: gr.DownloadButton(value=made.animation_file(), interactive=True),
             film: made,

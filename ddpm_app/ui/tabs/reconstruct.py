@@ -20,7 +20,7 @@ from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.givens import offer_examples, own_or_given, picture_input
-from ddpm_app.ui.grids import step_counts, steps_control
+from ddpm_app.ui.grids import step_counts, steps_control, within_chain
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
 from ddpm_app.ui.results import Update, crisp, status_line
@@ -57,7 +57,7 @@ def build(shared: Shared) -> gr.Image:
         whole_way, before = 2 * sum(counts), 0
         done: list[Frame] = []
         with shared.sessions.run(request, "reconstruct") as run:
-            yield from loading(shared, status, run, model)
+            within_chain(counts, (yield from loading(shared, status, run, model)))
             run.clock.start()
             files: list[str | None] = [picture] if picture else [None] * OWN_PICTURES
             pictures = own_or_given(shared, model, files, seed, run.token)

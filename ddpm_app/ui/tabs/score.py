@@ -56,6 +56,10 @@ def build(shared: Shared, tab: gr.Tab) -> None:
         done = f"{request.num_particles} particles, {calls}, in {took:.1f} s"
         return {status: bar(done, 1.0, COLOURS), plane: film}
 
+    def at_once(*values: Any) -> Update:
+        """The same for a control that moved; an empty seed is one that is being typed."""
+        return {status: gr.skip()} if values[-1] is None else score(*values)
+
     explain(ABOUT, "score")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
@@ -89,9 +93,10 @@ def build(shared: Shared, tab: gr.Tab) -> None:
     )
     form = linked(shared, "score", score, inputs, again)
     copies_link(link, form)
-    for event in (tab.select, form.go.change, again.click, *(each.change for each in inputs)):
+    pressed, moved = (form.go.change, again.click), (tab.select, *(each.change for each in inputs))
+    for event in (*pressed, *moved):
         event(
-            score,
+            score if event in pressed else at_once,
             inputs,
             [status, plane],
             trigger_mode="always_last",

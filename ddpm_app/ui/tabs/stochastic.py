@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import DETERMINISTIC, EVERY_SAMPLER, Frame, StochasticRequest, visits
+from ddpm_app.models import Model
 from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, spans_chain
@@ -90,10 +91,18 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
             difference = crisp(
                 "Where they differ: standard deviation of each pixel, bright is large", small=True
             )
-    presets.input(lambda t: t, presets, steps, queue=False, api_visibility="private")
-    steps.change(
-        lambda t: t if t in PAPER_STEPS else None, steps, presets, queue=False, api_visibility="private"
-    )
+
+    @spoken
+    def placed(t: int, model: str) -> int:
+        return at(t, shared.engine.model(model))
+
+    @spoken
+    def preset(t: int, model: str) -> int | None:
+        loaded = shared.engine.model(model)
+        return next((each for each in PAPER_STEPS if at(each, loaded) == t), None)
+
+    presets.input(placed, [presets, shared.model], steps, queue=False, api_visibility="private")
+    steps.change(preset, [steps, shared.model], presets, queue=False, api_visibility="private")
     for changed in (chain.sampler, chain.eta):
         changed.change(
             lambda *chosen: gr.update(visible=alike(*chosen)),
@@ -106,6 +115,11 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
     outputs = [*shown.outputs, difference]
     shown.share(buttons.wire(shared, "stochastic", stochastic, inputs, outputs, StochasticRequest))
     return shown, picture
+
+
+def at(paper_step: int, model: Model) -> int:
+    """The paper's t of 1000 in this model's chain."""
+    return max(1, paper_step * len(model.diffusion) // 1000)
 
 
 def alike(sampler: str, eta: float) -> bool:

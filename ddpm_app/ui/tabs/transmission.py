@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ddpm_app.core.compression import TABLE_4, tenths
+from ddpm_app.core.compression import paper_row, tenths
 from ddpm_app.engine import CompressionReport, CompressionRequest, Received
 from ddpm_app.pictures import sheet
 from ddpm_app.ui.buttons import run_buttons
@@ -84,7 +84,9 @@ def build(shared: Shared) -> gr.Image:
                     yield shown(run.clock.line(), Film(x_0, report, told))
         made, last = Film(x_0, report, told), len(report.received) - 1
         yield shown(run.clock.finished(*summary(report)), made) | {
-            scrubber: gr.Slider(maximum=last, value=last, interactive=last > 0, label=made.label(last)),
+            scrubber: gr.Slider(
+                maximum=max(1, last), value=last, interactive=last > 0, label=made.label(last)
+            ),
             film: made,
             code: measured(told),
         }
@@ -164,7 +166,7 @@ def table(report: CompressionReport) -> pd.DataFrame:
 
 def _line(report: CompressionReport, received: Received) -> list[str]:
     steps = report.reverse_steps(received)
-    paper = TABLE_4.get(steps, ())
+    paper = paper_row(steps, report.num_train_timesteps)
     told = [f"{received.rate_bpd:.5f}", f"{received.rmse:.5f}", *(f"{value:.5f}" for value in paper)]
     return [str(steps), *told, *["–"] * (4 - len(told))]
 
