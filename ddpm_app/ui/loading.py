@@ -63,7 +63,7 @@ def describing(shared: Shared) -> Callable:
             model = shared.engine.model(name)
             length = len(model.diffusion)
             sliders = [
-                gr.update(maximum=length, value=length) if t > length else gr.update(maximum=length)
+                gr.update(maximum=length, value=length) if t and t > length else gr.update(maximum=length)
                 for t in placed
             ]
             yield [facts(model), *sliders] if newest.get(visitor) is mine else [gr.skip(), *rest]

@@ -209,6 +209,24 @@ def test_dragging_t_without_a_picture_runs_nothing_until_the_button_is_pressed(p
     assert page.locator(".picture img").filter(visible=True).count() == 0
     fill(page, "Diffusion steps t", 600)
     expect(status(page)).to_contain_text("t = 600", timeout=PATIENCE)
+    seed = page.get_by_label("Seed of the noise").filter(visible=True)
+    seed.fill("")
+    seed.fill("8")
+    model = page.get_by_label("Model").first
+    model.fill("tiny-8")
+    model.press("Enter")
+    expect(status(page)).to_contain_text(
+        "There is no picture yet", timeout=PATIENCE
+    )  # that one was another's
+    assert set(pixels(page, "canvas.xt")) == {0}
+    assert page.locator(".toast-wrap .error").count() == 0
+
+
+def test_a_run_that_is_refused_is_not_told_as_one_under_way(page: Page):
+    page.get_by_label("Seed").filter(visible=True).fill("")
+    press(page, "Generate")
+    expect(page.get_by_text("seed must be a whole number").first).to_be_visible(timeout=PATIENCE)
+    expect(status(page)).to_contain_text("Not done", timeout=PATIENCE)
 
 
 def test_the_settings_of_ddim_and_its_sameness_are_told_where_they_hold(page: Page):
