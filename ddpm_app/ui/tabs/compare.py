@@ -89,6 +89,10 @@ def build(shared: Shared) -> Results:
             procedure="compare",
         ) | {curtain: drawn(pair, names, seconds), table: distances(pair, a.seeds)}
 
+    def offered(chosen: str) -> list[str]:
+        """The models at hand, those trained meanwhile among them."""
+        return list(dict.fromkeys([THE_SAME, chosen, *shared.engine.available_models()]))
+
     explain(ABOUT, "compare")
     with gr.Row(elem_classes="tab"):
         with gr.Column(scale=1, min_width=280):
@@ -98,8 +102,9 @@ def build(shared: Shared) -> Results:
             gr.Markdown("### A")
             one = chain_controls(shared, "ddim", 50, seed=seed)
             gr.Markdown("### B")
-            choices = [THE_SAME, *shared.engine.available_models()]
-            other_model = gr.Dropdown(choices, value=THE_SAME, label="Model of B", allow_custom_value=True)
+            other_model = gr.Dropdown(
+                offered(THE_SAME), value=THE_SAME, label="Model of B", allow_custom_value=True
+            )
             other = chain_controls(shared, "ddim", 10, seed=seed)
         with gr.Column(scale=2, min_width=300):
             curtain = gr.HTML(
@@ -116,6 +121,13 @@ def build(shared: Shared) -> Results:
                 beneath=table,
                 enlarged=True,
             )
+    other_model.focus(
+        lambda chosen: gr.Dropdown(offered(chosen)),
+        other_model,
+        other_model,
+        show_progress="hidden",
+        api_visibility="private",
+    )
     its_own = [control for control in other.inputs if control is not seed]
     inputs = [
         *[shared.model, num_images, *one.inputs, one.rederive_eps],
