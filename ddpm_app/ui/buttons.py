@@ -14,9 +14,6 @@ from ddpm_app.engine import SampleRequest
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Check, Form
 from ddpm_app.ui.openings import open_with
-from ddpm_app.ui.sessions import bar
-
-NOT_DONE = "Not done: the message at the edge of the page says why"
 
 
 class Undone(NamedTuple):
@@ -85,9 +82,6 @@ class RunButtons:
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")
         self.stop.click(end, outputs=outputs[0], queue=False, api_visibility="private")
-        run.failure(
-            lambda: bar(NOT_DONE, 0), outputs=outputs[0], queue=False, api_visibility="private"
-        )  # whose message is gone after a while
         if undone:
             for early in (self.stop.click, run.failure):
                 early(*undone, queue=False, show_progress="hidden", api_visibility="private")

@@ -222,13 +222,6 @@ def test_dragging_t_without_a_picture_runs_nothing_until_the_button_is_pressed(p
     assert page.locator(".toast-wrap .error").count() == 0
 
 
-def test_a_run_that_is_refused_is_not_told_as_one_under_way(page: Page):
-    page.get_by_label("Seed").filter(visible=True).fill("")
-    press(page, "Generate")
-    expect(page.get_by_text("seed must be a whole number").first).to_be_visible(timeout=PATIENCE)
-    expect(status(page)).to_contain_text("Not done", timeout=PATIENCE)
-
-
 def test_the_settings_of_ddim_and_its_sameness_are_told_where_they_hold(page: Page):
     open_tab(page, "Stochastic x₀")
     page.get_by_text("Finer settings").filter(visible=True).click()

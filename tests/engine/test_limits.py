@@ -235,19 +235,6 @@ def test_the_patient_hand_returns_raises_and_gives_up():
     assert here is threading.current_thread()
 
 
-def test_giving_up_does_not_depend_on_whose_timeout_it_is(monkeypatch):
-    class TimeoutOfPython310(Exception):
-        """There a Future raises what the built-in TimeoutError does not catch."""
-
-    monkeypatch.setattr("concurrent.futures._base.TimeoutError", TimeoutOfPython310)
-    monkeypatch.setattr("concurrent.futures.TimeoutError", TimeoutOfPython310)
-    released = threading.Event()
-    with pytest.raises(Stalled) as stalled:
-        Patience(0.01).call(lambda: released.wait(60))
-    released.set()
-    assert stalled.value.future.result(60) is True
-
-
 def test_an_answer_of_the_last_moment_is_taken(monkeypatch):
     result = futures.Future.result
 
