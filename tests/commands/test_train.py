@@ -155,7 +155,11 @@ def test_an_interrupt_while_pictures_are_loading_ends_the_command_at_once(capsys
         pytest.fail("it went on")
 
     monkeypatch.setattr(loop, "load_images", interrupted)
-    assert main(flags(config)) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        assert main(flags(config)) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "stopped\n"
 
 
