@@ -20,7 +20,7 @@ from torch import Tensor
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.core.procedures import lower_part
 from ddpm_app.core.samplers import SAMPLERS, Step, generators, reverse
-from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, whole
+from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, later_seed, whole
 from ddpm_app.engine.frames import Frame
 from ddpm_app.engine.procedures import chain_of, frames, rule_of
 from ddpm_app.engine.requests import SampleRequest
@@ -77,7 +77,7 @@ class BranchRequest(SampleRequest):
     @property
     def branch_seeds(self) -> list[int]:
         """The seed whose noise each continuation takes."""
-        return [(self.branch_seed + k) % (MAX_SEED + 1) for k in range(self.num_images)]
+        return [later_seed(self.branch_seed, k) for k in range(self.num_images)]
 
 
 def branch(request: BranchRequest, model: Model) -> Iterator[Frame]:

@@ -5,6 +5,7 @@ __all__ = [
     "MAX_SEED",
     "MAX_STEPS",
     "PRECISIONS",
+    "later_seed",
     "picture",
     "picture_field",
     "real",
@@ -25,6 +26,11 @@ MAX_IMAGES = 256
 MAX_STEPS = 10_000  # longer than any trained chain; the model's own T is the real limit
 MAX_SEED = 2**63 - 1
 PRECISIONS = ("exact", "fast")
+
+
+def later_seed(seed: int, k: int) -> int:
+    """The seed k after that one; the first follows the last."""
+    return (seed + k) % (MAX_SEED + 1)
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:

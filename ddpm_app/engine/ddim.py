@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm_app.core.inversion import encode, unclipped
 from ddpm_app.core.procedures import slerp_grid
 from ddpm_app.core.samplers import ddim, generators, reverse
-from ddpm_app.engine.checks import MAX_SEED, picture_field, several_pictures, whole
+from ddpm_app.engine.checks import later_seed, picture_field, several_pictures, whole
 from ddpm_app.engine.frames import Frame
 from ddpm_app.engine.procedures import chain_of, fitting, frames, rule_of
 from ddpm_app.engine.requests import SampleRequest
@@ -65,7 +65,7 @@ class SlerpGridRequest(SampleRequest):
     @property
     def corners(self) -> list[int]:
         """The seeds of the corners."""
-        return [(self.seed + k) % (MAX_SEED + 1) for k in range(4)]
+        return [later_seed(self.seed, k) for k in range(4)]
 
 
 def reconstruct(request: ReconstructRequest, model: Model) -> Iterator[Frame]:

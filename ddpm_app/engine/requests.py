@@ -27,6 +27,7 @@ from ddpm_app.engine.checks import (
     MAX_SEED,
     MAX_STEPS,
     PRECISIONS,
+    later_seed,
     picture,
     picture_field,
     real,
@@ -86,7 +87,7 @@ class SampleRequest:
     @property
     def seeds(self) -> list[int]:
         """The seed of each image."""
-        return [(self.seed + k) % (MAX_SEED + 1) for k in range(self.num_images)]
+        return [later_seed(self.seed, k) for k in range(self.num_images)]
 
     @property
     def network_calls(self) -> int:

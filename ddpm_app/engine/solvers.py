@@ -24,9 +24,8 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {  # diffusers' class and its s
 }
 DETERMINISTIC = frozenset({"dpmsolver++", "unipc"})  # they draw x_T and nothing more
 EVERY_SAMPLER = (*SAMPLERS, *SOLVERS)
-LARGEST_SIGMA = (
-    1e15  # in place of the infinite one of a chain with zero terminal SNR; its square is a float32
-)
+# in place of the infinite one of a chain with zero terminal SNR; its square is a float32 too
+LARGEST_SIGMA = 1e15
 
 
 def solver(name: str, chain: GaussianDiffusion) -> Rule:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ddpm_app.engine import CancelToken, Engine, SampleRequest
-from ddpm_app.engine.checks import MAX_SEED
+from ddpm_app.engine.checks import later_seed
 from ddpm_app.errors import UserError
 from ddpm_app.evaluation.checkpoint import weights_hash
 from ddpm_app.training.machine import PATIENCE
@@ -100,7 +100,7 @@ def draw(
     engine.model(request.model, request.precision).settle()  # so that one backend draws them all
     done, total = 0, sum(count for _, count in chunks)
     for first, count in chunks:
-        own = replace(request, seed=(request.seed + first) % (MAX_SEED + 1), num_images=count)
+        own = replace(request, seed=later_seed(request.seed, first), num_images=count)
         for frame in engine.run(own, cancel):
             part = count * frame.step // frame.num_steps
             if frame.step == frame.num_steps:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ddpm_app.engine import Engine, LikelihoodReport, LikelihoodRequest
-from ddpm_app.engine.checks import MAX_SEED
+from ddpm_app.engine.checks import later_seed
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def negative_log_likelihood(
             picture=picture,
             num_terms=num_terms,
             variance_type=variance_type,
-            seed=(seed + place) % (MAX_SEED + 1),
+            seed=later_seed(seed, place),
             precision=precision,
         )
         *_, last = engine.likelihood(request)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.engine import CancelToken, Engine, SampleRequest, visits
 from ddpm_app.engine.checks import whole
 from ddpm_app.engine.requests import AUTO
@@ -143,9 +144,8 @@ def _own(data: Features, count: int) -> Quality | None:
 def _bound(engine: Engine, asked: Evaluation, pictures: Tensor) -> Generator[Stage, None, NllReport | None]:
     """The bound of the pictures; None of none."""
     report, request = None, asked.request
-    variance = (
-        AUTO if request.variance_type == "analytic" else request.variance_type
-    )  # which samples alone have
+    # the analytic variance is one of samples alone
+    variance = AUTO if request.variance_type == ANALYTIC else request.variance_type
     for report in negative_log_likelihood(
         engine,
         pictures,

@@ -9,7 +9,9 @@ __all__ = ["Scorecard", "as_markdown", "caveats"]
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.engine import SampleRequest
+from ddpm_app.engine.requests import AUTO
 from ddpm_app.evaluation.nll import NllReport
 from ddpm_app.evaluation.published import PUBLISHED, Published
 from ddpm_app.evaluation.quality import Quality
@@ -113,7 +115,7 @@ def _process(request: SampleRequest) -> str:
 
 def _likelihood(nll: NllReport, variance: str) -> str:
     error = "" if nll.num_images == 1 else f" ± {nll.standard_error:.3f}"
-    told = "as the model says" if variance in ("auto", "analytic") else variance
+    told = "as the model says" if variance in (AUTO, ANALYTIC) else variance
     return (
         f"**NLL** ≤ {nll.bits_per_dim:.3f}{error} bits/dim, the first {nll.num_images} of the data, "
         f"{nll.terms_measured} timesteps each, variance {told}. The papers, on CIFAR-10: DDPM "

@@ -14,7 +14,7 @@ from ddpm_app.core.images import from_uint8
 from ddpm_app.core.samplers import generators
 from ddpm_app.core.step_schedule import Survey, even_places, pair_costs, survey
 from ddpm_app.engine import Engine
-from ddpm_app.engine.checks import MAX_SEED
+from ddpm_app.engine.checks import later_seed
 from ddpm_app.errors import UserError
 
 STEPS = (10, 25, 50, 100)
@@ -65,7 +65,7 @@ def few_steps(
     chain = diffusion.with_variance("fixed_small").respaced(candidates)
     report, found = StepsReport(0, len(chain)), []
     halves = from_uint8(pictures).to(loaded.device).tensor_split(2)
-    for half, generator in zip(halves, generators([seed, (seed + 1) % (MAX_SEED + 1)]), strict=True):
+    for half, generator in zip(halves, generators([seed, later_seed(seed, 1)]), strict=True):
         for seen in survey(chain, loaded.denoiser, half, generator):
             if isinstance(seen, Survey):
                 found.append(seen)

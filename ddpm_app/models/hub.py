@@ -134,7 +134,8 @@ def refusals_told(name: str, revision: str, kind: str) -> Iterator[None]:
             ) from error
         if status:
             raise UserError(
-                f"the Hub answers {status} for {name}, which is not cached here; try again later"
+                f"the Hub answers {status} for {name}, which is not cached here; "
+                "try again later, or log in with `hf auth login`"
             ) from error
         raise UserError(
             f"{name} could not be fetched from the Hub and is not cached here; "

@@ -18,6 +18,7 @@ CARD = "README.md"
 SHEET = "samples.png"
 NOTES = re.compile(r"^## Notes[ \t]*$.*", re.MULTILINE | re.DOTALL)
 LICENSE = re.compile(r"\A---\n(?:(?!---\n).*\n)*?license: *(\S+)")
+UNKNOWN_TO_DIFFUSERS = {"variance_type": "learned", "prediction_type": "posterior_mean"}
 TARGETS = {
     "epsilon": "the noise",
     "sample": "the picture",
@@ -139,7 +140,7 @@ from diffusers import DDPMPipeline
 pipeline = DDPMPipeline.from_pretrained("{name}")  # this folder, or owner/name on the Hub
 pipeline(batch_size=4, num_inference_steps={length}).images[0].save("sample.png")
 ```"""
-    for setting, meaning in (("variance_type", "learned"), ("prediction_type", "posterior_mean")):
+    for setting, meaning in UNKNOWN_TO_DIFFUSERS.items():
         if settings[setting] == meaning:
             diffusers = f"diffusers loads this folder, but has no {setting} `{meaning}` as it is meant here."
     return f"""## Use

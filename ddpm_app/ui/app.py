@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from ddpm_app.engine import Engine
 from ddpm_app.models import DEFAULT_MODEL
-from ddpm_app.ui.controls import Shared
+from ddpm_app.ui.controls import Shared, listing
 from ddpm_app.ui.files import CACHE_SECONDS, PUBLIC_CACHE_BYTES, PUBLIC_CACHE_SECONDS, sweeping
 from ddpm_app.ui.gate import Gate
 from ddpm_app.ui.givens import follow_model
@@ -143,7 +143,13 @@ def build_app(
                 api_visibility="private",
             )
         for event in (chosen.focus, demo.load):
-            event(listing(engine), chosen, chosen, show_progress="hidden", api_visibility="private")
+            event(
+                listing(engine.offered_models),
+                chosen,
+                chosen,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         demo.unload(shared.sessions.leave)
         if public:
             guard(demo, shared)
@@ -174,15 +180,6 @@ def sending(tab: str) -> Callable:
         return pictures[min(picked, len(pictures) - 1)][0], gr.Tabs(selected=tab)
 
     return send
-
-
-def listing(engine: Engine) -> Callable:
-    """A handler that reads the model names anew, so that a folder added meanwhile appears."""
-
-    def names(chosen: str) -> gr.Dropdown:
-        return gr.Dropdown(list(dict.fromkeys([chosen, *engine.offered_models()])))
-
-    return names
 
 
 def launch_options(*, public: bool = False, tools: bool = False) -> dict:

@@ -2,7 +2,9 @@
 
 __all__ = ["RunButtons", "Undone", "linked", "run_buttons"]
 
-from collections.abc import Callable, Sequence
+import functools
+import html
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +16,7 @@ from ddpm_app.engine import SampleRequest
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Check, Form
 from ddpm_app.ui.openings import open_with
+from ddpm_app.ui.sessions import bar
 
 
 class Undone(NamedTuple):
@@ -67,7 +70,7 @@ class RunButtons:
         shared.budget_lines[tab] = self.budget
         run = gr.on(
             [self.start.click, *also],
-            handler,
+            refusals_kept(handler, outputs[0]),
             inputs,
             outputs,
             api_name=tab,
@@ -86,6 +89,20 @@ class RunButtons:
             for early in (self.stop.click, run.failure):
                 early(*undone, queue=False, show_progress="hidden", api_visibility="private")
         open_with(tab, outputs, str(self.start.value))
+
+
+def refusals_kept(handler: Callable, status: Component) -> Callable:
+    """The handler, which leaves the sentence of a gr.Error on its status line: its message goes by itself."""
+
+    @functools.wraps(handler)
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from handler(*args, **kwargs)
+        except gr.Error as error:
+            yield {status: bar(html.escape(str(error.message), quote=False), 0)}
+            raise
+
+    return stream
 
 
 def linked(

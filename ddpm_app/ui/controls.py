@@ -8,13 +8,14 @@ __all__ = [
     "Shelf",
     "chain_controls",
     "explain",
+    "listing",
     "requested",
     "seed_control",
     "spans_chain",
 ]
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -168,6 +169,15 @@ def requested(kind: type[Request], arguments: dict[str, Any], **others: Any) -> 
     """A request of that kind from those of a handler's arguments that are its fields, and from `others`."""
     own = {each.name: arguments[each.name] for each in fields(kind) if each.name in arguments}
     return kind(**own | others)
+
+
+def listing(offered: Callable[[], Sequence[str]]) -> Callable[[str], gr.Dropdown]:
+    """A handler that reads the model names anew, so that a folder added meanwhile appears."""
+
+    def names(chosen: str) -> gr.Dropdown:
+        return gr.Dropdown(list(dict.fromkeys([chosen, *offered()])))
+
+    return names
 
 
 def spans_chain(shared: Shared, slider: gr.Slider) -> gr.Slider:

@@ -1,6 +1,6 @@
 """How noisy x_t is at a chosen t, in numbers."""
 
-__all__ = ["noise_level", "tell_noise_level"]
+__all__ = ["noise_level", "paper_t", "tell_noise_level"]
 
 import gradio as gr
 
@@ -25,6 +25,11 @@ def tell_noise_level(shared: Shared, steps: gr.Slider) -> None:
         trigger_mode="always_last",
         api_visibility="private",
     )
+
+
+def paper_t(t: int, length: int) -> int:
+    """The paper's t of 1000 in a chain of that length: 0 where it is 0, else at least 1."""
+    return min(t, max(1, t * length // 1000))
 
 
 def noise_level(diffusion: GaussianDiffusion, diffusion_steps: int) -> str:

@@ -23,6 +23,7 @@ from ddpm_app.engine import (
 )
 from ddpm_app.models import Model
 from ddpm_app.ui.figures import figure
+from ddpm_app.ui.levels import paper_t
 from ddpm_app.ui.slides import AREA, plot, side_by_side, table
 
 SAMPLES, SAMPLE_COLUMNS = 16, 8
@@ -58,7 +59,7 @@ class Setting:
 
     def at(self, diffusion_steps: int) -> int:
         """The paper's t of 1000 in this model's chain."""
-        return diffusion_steps * len(self.model.diffusion) // 1000
+        return paper_t(diffusion_steps, len(self.model.diffusion))
 
     def frames(self, requests: Sequence[SampleRequest]) -> Iterator[tuple[float, list[Frame]]]:
         """After each step: the share of all that is done, and the latest frame of each request begun."""

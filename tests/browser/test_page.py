@@ -211,15 +211,25 @@ def test_dragging_t_without_a_picture_runs_nothing_until_the_button_is_pressed(p
     expect(status(page)).to_contain_text("t = 600", timeout=PATIENCE)
     seed = page.get_by_label("Seed of the noise").filter(visible=True)
     seed.fill("")
+    page.wait_for_timeout(500)
     seed.fill("8")
     model = page.get_by_label("Model").first
     model.fill("tiny-8")
     model.press("Enter")
-    expect(status(page)).to_contain_text(
-        "There is no picture yet", timeout=PATIENCE
-    )  # that one was another's
+    expect(status(page)).to_contain_text("There is no picture yet", timeout=PATIENCE)  # but another's
     assert set(pixels(page, "canvas.xt")) == {0}
     assert page.locator(".toast-wrap .error").count() == 0
+
+
+def test_a_refused_run_says_why_where_it_would_have_told_of_its_steps(page: Page):
+    seed = page.get_by_label("Seed").filter(visible=True)
+    seed.fill("")
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("seed must be a whole number", timeout=PATIENCE)
+    seed.fill("3")
+    fill(page, "Reverse steps", 2)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
 
 
 def test_the_settings_of_ddim_and_its_sameness_are_told_where_they_hold(page: Page):

@@ -1,122 +1,19 @@
-"""The program: sampling, models, benchmarks, training, pushing, and what it says when something is wrong."""
+"""The program: models, training, pushing, and what it says when something is wrong."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from ddpm_app.commands import COMMANDS, main
-from ddpm_app.engine import Engine, SampleRequest
-from ddpm_app.evaluation.solvers import CONTENDERS
 from ddpm_app.models import HUB_MODELS
 from ddpm_app.models.exact import EXACT_MODELS
-from ddpm_app.pictures import read_recipe
 from tests.commands.running import NORMAL, answer, complaint
-from tests.doubles import edit, save_pipeline, tiny_network
 from tests.uploads import TOKEN
 
 ROOT = Path(__file__).parents[2]
-
-# sample
-
-
-@pytest.mark.parametrize("model", ["exact-normal", "tiny"])
-def test_sample_writes_pictures_a_sheet_and_an_array_that_agree(capsys, tmp_path, tiny_pipeline, model):
-    out = tmp_path / "deep" / "out"
-    model = str(tiny_pipeline) if model == "tiny" else model
-    wanted = ["--model", model, "--steps", 4, "--num-images", 5, "--seed", 9, "--sampler", "ddpm"]
-    values = answer(capsys, "sample", *wanted, "--device", "cpu", "--out", out)
-    assert sorted(file.name for file in out.iterdir()) == [
-        *(f"{k:05d}.png" for k in range(5)),
-        "grid.png",
-        "samples.npz",
-    ]
-    with np.load(out / "samples.npz") as arrays:
-        assert list(arrays) == ["arr_0"]
-        array = arrays["arr_0"]
-    assert array.dtype == np.uint8
-    assert array.ndim == 4
-    for k in range(5):
-        with Image.open(out / f"{k:05d}.png") as picture:
-            assert np.array_equal(np.atleast_3d(np.array(picture)), array[k])
-    assert (values["seed"], values["num_images"], values["out"]) == (9, 5, str(out))
-    *_, last = Engine("cpu").run(SampleRequest(**read_recipe(out / "grid.png")))
-    assert np.array_equal(last.images.permute(0, 2, 3, 1).numpy(), array)
-
-
-def test_each_picture_carries_the_recipe_of_itself_alone(capsys, tmp_path):
-    answer(capsys, "sample", *NORMAL, "--steps", 3, "--num-images", 3, "--seed", 9, "--out", tmp_path)
-    *_, alone = Engine("cpu").run(SampleRequest(**read_recipe(tmp_path / "00002.png")))
-    with Image.open(tmp_path / "00002.png") as picture:
-        assert np.array_equal(np.array(picture), alone.images[0, 0].numpy())
-
-
-@pytest.mark.parametrize("taken", ["00001.png", "grid.png", "samples.npz"])
-def test_pictures_that_cannot_be_written_are_told_in_one_line(capsys, tmp_path, taken):
-    (tmp_path / taken).mkdir()
-    said = complaint(capsys, "sample", *NORMAL, "--steps", 2, "--num-images", 2, "--out", tmp_path)
-    assert f"{tmp_path} could not be written" in said
-    assert "give the same command again" in said
-
-
-def test_without_json_sample_says_what_it_did(capsys, tmp_path):
-    assert main(["sample", *NORMAL, "--steps", "2", "--num-images", "2", "--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.startswith(f"2 pictures in {tmp_path}")
-
-
-def test_sample_tells_the_timesteps_it_visited_counted_from_1(capsys, tmp_path):
-    wanted = [*NORMAL, "--steps", 5, "--num-images", 1, "--spacing", "trailing", "--out", tmp_path]
-    values = answer(capsys, "sample", *wanted)
-    assert values["visits"] == "t = 1000, 800, …, 200 (5 of 1000, trailing)"
-    assert values["visited"] == [1000, 800, 600, 400, 200]
-    assert main(["sample", *map(str, wanted)]) == 0
-    assert values["visits"] in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--steps", 0], "num_inference_steps"),
-        (["--steps", 1001], "1..1000"),
-        (["--num-images", 0], "num_images"),
-        (["--num-images", 10**9], "1..256"),
-        (["--seed", -1], "seed"),
-        (["--seed", 2**64], "seed"),
-        (["--eta", "nan"], "eta"),
-        (["--variance", "small"], "fixed_small"),
-        (["--spacing", "even"], "trailing"),
-        (["--sampler", "euler"], "ddim"),
-        (["--precision", "half"], "fast"),
-        (["--steps", "many"], "--steps"),
-        (["--device", "tpu"], "cpu"),
-        (["--model", "no-such-model"], "no-such-model"),
-        (["--model", ""], "no name"),
-        (["--fast"], "--fast"),
-    ],
-    ids=lambda value: str(value)[:24],
-)
-def test_what_sample_cannot_do_it_says_in_one_line(capsys, tmp_path, arguments, said):
-    out = tmp_path / "out"
-    assert said in complaint(capsys, "sample", *NORMAL, "--out", out, *arguments)
-    assert not list(tmp_path.rglob("*.png"))
-
-
-@pytest.mark.parametrize("name", ["taken", "taken/below", "x" * 300])
-def test_a_folder_that_cannot_be_written_is_said_before_the_work(capsys, tmp_path, name):
-    (tmp_path / "taken").write_text("a file")
-    assert "--out" in complaint(capsys, "sample", *NORMAL, "--steps", 1000, "--out", tmp_path / name)
-
-
-def test_sample_measures_the_analytic_variance_first(capsys, tmp_path):
-    wanted = ["sample", *NORMAL, "--steps", 5, "--variance", "analytic", "--num-images", 1]
-    values = answer(capsys, *wanted, "--out", tmp_path / "out")
-    assert values["variance_type"] == "analytic"
-    assert read_recipe(tmp_path / "out" / "00000.png")["variance_type"] == "analytic"
-
 
 # models
 
@@ -134,73 +31,6 @@ def test_models_tells_how_one_model_is_understood(capsys, tiny_pipeline):
     assert values["variance_type"] == "fixed_small"
     assert values["num_parameters"] > 1000
     assert "no-such-model" in complaint(capsys, "models", "no-such-model")
-
-
-# bench
-
-
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
-def test_bench_agrees_with_diffusers_and_gives_the_ratio(capsys, tiny_pipeline, sampler):
-    values = answer(
-        capsys,
-        "bench",
-        *["--model", "tiny-8", "--checkpoints", tiny_pipeline.parent, "--device", "cpu"],
-        *["--sampler", sampler, "--steps", 4, "--num-images", 1, 3, "--rounds", 1],
-    )
-    assert [row["num_images"] for row in values["rows"]] == [1, 3]
-    for row in values["rows"]:
-        assert row["largest_difference"] <= 1
-        assert row["ratio"] == pytest.approx(row["diffusers_seconds"] / row["seconds"])
-        assert row["seconds"] > 0
-
-
-def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
-    tiny = ["bench", "--model", "tiny-8", "--checkpoints", tiny_pipeline.parent, "--device", "cpu"]
-    assert "divide 1000" in complaint(capsys, *tiny, "--steps", 30)
-    assert "--rounds" in complaint(capsys, *tiny, "--rounds", 0)
-    assert "no weights" in complaint(capsys, "bench", *NORMAL)
-    for what in ("visitors", "load"):
-        assert "--visitors" in complaint(capsys, "bench", what, *NORMAL, "--visitors", 0)
-    assert "1..256" in complaint(capsys, "bench", "visitors", *NORMAL, "--num-images", 300)
-    assert "no model" in complaint(capsys, "bench", "visitors", "--model", "no-such")
-
-
-@pytest.mark.parametrize(
-    ("settings", "sampler", "said"),
-    [
-        ({"variance_type": "learned_range"}, "ddim", "--sampler ddpm"),
-        ({"variance_type": "learned"}, "ddpm", "logarithm"),
-        ({"prediction_type": "posterior_mean"}, "ddpm", "mu-tilde"),
-    ],
-)
-def test_bench_refuses_what_diffusers_would_do_otherwise(capsys, tmp_path, settings, sampler, said):
-    outputs = 6 if "variance_type" in settings else 3
-    save_pipeline(tmp_path / "own", tiny_network(out_channels=outputs))
-    edit(tmp_path / "own" / "scheduler" / "scheduler_config.json", **settings)
-    wanted = ["bench", "--model", tmp_path / "own", "--device", "cpu", "--sampler", sampler]
-    assert said in complaint(capsys, *wanted)
-
-
-def test_bench_holds_the_samplers_against_a_long_run_and_the_data(capsys, pictures):
-    wanted = ["bench", "solvers", *NORMAL, "--steps", 3, "--data", pictures]
-    rows = answer(capsys, *wanted)["rows"]
-    assert [row["sampler"] for row in rows] == [*CONTENDERS]
-    assert {row["num_inference_steps"] for row in rows} == {3}
-    assert all(row["nearest_distance"] > 0 for row in rows)
-    assert "at least 8" in complaint(capsys, *wanted, "--num-images", 7)
-    for picture in sorted(pictures.iterdir())[1:]:
-        picture.unlink()
-    assert "at least 2" in complaint(capsys, *wanted)
-
-
-def test_bench_times_training_steps_beside_diffusers_example(capsys):
-    values = answer(capsys, "bench", "training", "--num-images", 1, 2, "--steps", 1, "--rounds", 1)
-    assert [row["batch_size"] for row in values["rows"]] == [1, 2]
-    for row in values["rows"]:
-        assert row["ratio"] == pytest.approx(row["images_per_second"] / row["diffusers_images_per_second"])
-        assert row["ratio"] > 0
-    assert "--steps" in complaint(capsys, "bench", "training", "--steps", 0)
-    assert "--num-images" in complaint(capsys, "bench", "training", "--num-images", 0)
 
 
 # train

@@ -91,7 +91,8 @@ def test_more_steps_than_the_chain_has_are_refused_before_anything_is_drawn(clie
     job = client.submit(model=MODEL, steps=[2, 2000], api_name=name)
     with pytest.raises(AppError, match="take 2000 out"):
         job.result()
-    assert not any("step" in str(status(each[0])) for each in job.outputs())
+    assert not any(" left" in str(status(each[0])) for each in job.outputs())
+    assert "take 2000 out" in str(status(job.outputs()[-1][0]))  # where it stays
 
 
 def test_the_caption_of_a_sent_picture_counts_what_was_measured(client: Client):

@@ -19,7 +19,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 from ddpm_app.pictures import columns_for, data_uri, heat_map, sheet
 from ddpm_app.ui.buttons import run_buttons
-from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, seed_control
+from ddpm_app.ui.controls import Shared, chain_controls, explain, listing, requested, seed_control
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results
@@ -89,9 +89,8 @@ def build(shared: Shared) -> Results:
             procedure="compare",
         ) | {curtain: drawn(pair, names, seconds), table: distances(pair, a.seeds)}
 
-    def offered(chosen: str) -> list[str]:
-        """The models at hand, those trained meanwhile among them."""
-        return list(dict.fromkeys([THE_SAME, chosen, *shared.engine.available_models()]))
+    def offered() -> list[str]:
+        return [THE_SAME, *shared.engine.available_models()]
 
     explain(ABOUT, "compare")
     with gr.Row(elem_classes="tab"):
@@ -102,9 +101,7 @@ def build(shared: Shared) -> Results:
             gr.Markdown("### A")
             one = chain_controls(shared, "ddim", 50, seed=seed)
             gr.Markdown("### B")
-            other_model = gr.Dropdown(
-                offered(THE_SAME), value=THE_SAME, label="Model of B", allow_custom_value=True
-            )
+            other_model = gr.Dropdown(offered(), value=THE_SAME, label="Model of B", allow_custom_value=True)
             other = chain_controls(shared, "ddim", 10, seed=seed)
         with gr.Column(scale=2, min_width=300):
             curtain = gr.HTML(
@@ -122,7 +119,7 @@ def build(shared: Shared) -> Results:
                 enlarged=True,
             )
     other_model.focus(
-        lambda chosen: gr.Dropdown(offered(chosen)),
+        listing(offered),
         other_model,
         other_model,
         show_progress="hidden",

@@ -93,6 +93,7 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
         }
 
     def cleared() -> Update:
+        """Nothing but a word on how a picture comes."""
         return {facts: bar(NO_PICTURE, 0), live: {}, now: None, strip: None}
 
     def forget(model: str, picture: str | None, earlier: tuple[str, Tensor] | None) -> Update:
@@ -153,7 +154,12 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
             api_visibility="private",
         )
     shared.model.change(
-        forget, [shared.model, picture, drawn], [*outputs, live], queue=False, api_visibility="private"
+        forget,
+        [shared.model, picture, drawn],
+        [*outputs, live],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )
     return picture
 

@@ -17,7 +17,7 @@ from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, r
 from ddpm_app.ui.files import new_folder
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.givens import examples, offer_examples, own_or_given, picture_input
-from ddpm_app.ui.levels import tell_noise_level
+from ddpm_app.ui.levels import paper_t, tell_noise_level
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, results
 from ddpm_app.ui.sessions import spoken
@@ -146,7 +146,7 @@ def on_the_sphere(plain: SampleRequest, other_seed: int) -> SlerpRequest:
 
 def grid_rows(one: InterpolateRequest, num_train_timesteps: int) -> dict[str, SampleRequest]:
     """The rows of figure 9 by their captions, their diffusion steps scaled to the length of the chain."""
-    steps = [row * num_train_timesteps // 1000 for row in GRID_ROWS]
+    steps = [paper_t(row, num_train_timesteps) for row in GRID_ROWS]
     return {f"t {row} ": replace(one, diffusion_steps=row) for row in steps}
 
 

@@ -10,13 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import DETERMINISTIC, EVERY_SAMPLER, Frame, StochasticRequest, visits
-from ddpm_app.models import Model
 from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, spans_chain
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.givens import offer_examples, picture_input
-from ddpm_app.ui.levels import tell_noise_level
+from ddpm_app.ui.levels import paper_t, tell_noise_level
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.results import Results, Update, crisp, results
 from ddpm_app.ui.sessions import spoken
@@ -92,14 +91,15 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
                 "Where they differ: standard deviation of each pixel, bright is large", small=True
             )
 
-    @spoken
-    def placed(t: int, model: str) -> int:
-        return at(t, shared.engine.model(model))
+    def length(model: str) -> int:
+        loaded = shared.engine.loaded(model)  # to wait for it would hold up the page's other handlers
+        return len(loaded.diffusion) if loaded else 1000
 
-    @spoken
+    def placed(t: int, model: str) -> int:
+        return paper_t(t, length(model))
+
     def preset(t: int, model: str) -> int | None:
-        loaded = shared.engine.model(model)
-        return next((each for each in PAPER_STEPS if at(each, loaded) == t), None)
+        return next((each for each in PAPER_STEPS if paper_t(each, length(model)) == t), None)
 
     presets.input(placed, [presets, shared.model], steps, queue=False, api_visibility="private")
     steps.change(preset, [steps, shared.model], presets, queue=False, api_visibility="private")
@@ -115,11 +115,6 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
     outputs = [*shown.outputs, difference]
     shown.share(buttons.wire(shared, "stochastic", stochastic, inputs, outputs, StochasticRequest))
     return shown, picture
-
-
-def at(paper_step: int, model: Model) -> int:
-    """The paper's t of 1000 in this model's chain."""
-    return max(1, paper_step * len(model.diffusion) // 1000)
 
 
 def alike(sampler: str, eta: float) -> bool:
