@@ -64,6 +64,7 @@ def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page
     branches.blur()
     press(page, "New trunk")
     expect(page.locator(".branching-told")).not_to_contain_text("t = 650", timeout=PATIENCE)
-    page.get_by_role("button", name="Stop", exact=True).filter(visible=True).first.click()
+    stop = page.get_by_role("button", name="Stop", exact=True).filter(visible=True).first
+    stop.click(timeout=PATIENCE)  # the page is busy drawing
     expect(status(page)).to_contain_text("Stopped", timeout=PATIENCE)
     expect(rows).to_have_count(3, timeout=PATIENCE)

@@ -55,7 +55,8 @@ def test_the_page_speaks_the_browsers_language(browser: Browser, url: str, local
     seed.fill("0.5")
     seed.blur()
     press(page, seen["generate"])
-    expect(page.get_by_text(seen["refused"])).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_test_id("toast-text")).to_contain_text(seen["refused"], timeout=PATIENCE)
+    expect(status(page)).to_contain_text(seen["refused"])  # where it stays
     open_tab(page, seen["forward"])
     expect(
         page.locator(f"input[value='{seen['schedule']}']").or_(page.get_by_text(seen["plot"])).first

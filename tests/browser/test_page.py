@@ -32,7 +32,7 @@ TABS = (
 
 
 def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
-    fill(page, "Reverse steps", 200)
+    fill(page, "Reverse steps", 1000)
     press(page, "Generate")
     expect(status(page)).to_contain_text("left", timeout=PATIENCE)
     seen = {sheet_source(page)}
