@@ -5,6 +5,7 @@ __all__ = [
     "MAX_PIXELS",
     "as_source",
     "columns_for",
+    "counted",
     "data_uri",
     "decode_source",
     "fit",
@@ -87,6 +88,11 @@ def to_picture(image: Tensor) -> Image.Image:
     """A uint8 image (C, H, W) as a PIL picture."""
     pixels = image.permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def counted(count: int, noun: str = "picture") -> str:
+    """So many of them in words: "1 picture", "16 pictures"."""
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def columns_for(count: int) -> int:

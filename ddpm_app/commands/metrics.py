@@ -19,6 +19,7 @@ from ddpm_app.evaluation import (
     rate_distortion,
     reconstruction,
 )
+from ddpm_app.pictures import counted
 
 
 def known(value: float, error: float | None, digits: int = 3) -> str:
@@ -30,7 +31,7 @@ def known(value: float, error: float | None, digits: int = 3) -> str:
 def bound(report: NllReport) -> str:
     """The mean over the pictures, split as in equation 5."""
     return (
-        f"{known(report.bits_per_dim, report.standard_error)} bits/dim, {report.num_images} pictures, "
+        f"{known(report.bits_per_dim, report.standard_error)} bits/dim, {counted(report.num_images)}, "
         f"L_T {report.prior_bpd:.2g}, L_1..T-1 {report.vb_bpd:.3f}, L_0 {report.decoder_bpd:.3f} "
         f"({report.terms_measured} timesteps each)"
     )
@@ -47,7 +48,7 @@ def rates(report: RateDistortionReport) -> str:
         for row in report.rows
     ]
     last = (
-        f"{report.num_images} pictures, {report.terms_measured} timesteps each; "
+        f"{counted(report.num_images)}, {report.terms_measured} timesteps each; "
         f"L_0, {report.decoder_bpd:.3f} bits/dim more, makes them exact. "
         "Ideal code lengths: no bits are written."
     )
@@ -66,7 +67,7 @@ def bounds_at_few_steps(report: StepsReport) -> str:
         ]
         lines.append(f"{variance:<26}" + "".join(f"{cell:>18}" for cell in cells))
     choosing = (report.num_images + 1) // 2
-    halves = f"{choosing} pictures chose, {report.num_images - choosing} measure"
+    halves = f"{counted(choosing)} chose, {report.num_images - choosing} measure"
     return "\n".join([*lines, f"timesteps out of {report.num_candidates}; {halves}"])
 
 
@@ -78,13 +79,13 @@ def errors(report: ReconstructionReport) -> str:
         f"    {TABLE_2.get(row.num_inference_steps, '')}"
         for row in report.rows
     ]
-    return "\n".join([head, *rows, f"{report.num_images} pictures encoded and drawn again"])
+    return "\n".join([head, *rows, f"{counted(report.num_images)} encoded and drawn again"])
 
 
 def bits_written(report: CodingSummary) -> str:
     """What a picture adds to a message, beside the bound and PNG; and what the first one alone takes."""
     lines = [
-        f"{report.num_images} pictures in {report.num_inference_steps} steps, "
+        f"{counted(report.num_images)} in {report.num_inference_steps} steps, "
         f"{report.num_exact} of them unpacked bit for bit",
         f"{'net':>10} {report.net_bpd:.3f} bits/dim, the bound of this chain {report.bound_bpd:.3f}",
         f"{'PNG':>10} {report.png_bpd:.3f} bits/dim",

@@ -10,7 +10,7 @@ import numpy as np
 from ddpm_app.commands.report import add_model_arguments, loaded, progress, result, writable_folder
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.engine import EVERY_SAMPLER, REVERSE_VARIANCES, Engine, SampleRequest, flag, visited, visits
-from ddpm_app.pictures import save_png, sheet, to_picture
+from ddpm_app.pictures import counted, save_png, sheet, to_picture
 from ddpm_app.training.checkpoints import AGAIN, writing
 
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
         np.savez(out / "samples.npz", frame.images.permute(0, 2, 3, 1).numpy())
     result(
         options,
-        f"{request.num_images} pictures in {out} after {seconds:.1f} s ({model.backend})\n"
+        f"{counted(request.num_images)} in {out} after {seconds:.1f} s ({model.backend})\n"
         f"visited {visits(request, model)}",
         request.recipe()
         | {

@@ -128,7 +128,7 @@ def test_the_status_line_tells_that_the_variance_is_measured_the_first_time_alon
     (told,) = [line for line in first if "Measuring the variance" in line and "left" in line][-1:]
     assert "about 0.0 s left" in told
     assert not [line for line in again if "Measuring" in line]
-    assert "1 pictures in" in again[-1]
+    assert "1 picture in" in again[-1]
 
 
 def test_the_schedules_noise_one_picture_by_one_noise(client: Client):

@@ -83,7 +83,7 @@ def test_every_endpoint_answers_with_nothing_but_a_model_and_few_steps(client: C
 
 def test_a_film_of_one_step_is_shown(client: Client):
     line, *_ = client.predict(model=MODEL, num_inference_steps=1, num_images=1, api_name="/progressive")
-    assert "1 frames kept" in status(line)
+    assert "1 picture, 1 frame kept" in status(line)
 
 
 @pytest.mark.parametrize("name", ["/consistency", "/reconstruct", "/respacing"])

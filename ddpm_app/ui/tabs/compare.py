@@ -17,7 +17,7 @@ from torch import Tensor
 from ddpm_app.engine import Frame, SampleRequest, flag
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
-from ddpm_app.pictures import columns_for, data_uri, heat_map, sheet
+from ddpm_app.pictures import columns_for, counted, data_uri, heat_map, sheet
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import Shared, chain_controls, explain, listing, requested, seed_control
 from ddpm_app.ui.figures import figure
@@ -80,7 +80,7 @@ def build(shared: Shared) -> Results:
                     }
         pair = [frame.images for frame in frames]
         yield shown.finished(
-            run.clock.finished(f"{a.num_images} pictures twice"),
+            run.clock.finished(f"{counted(a.num_images)} twice"),
             beside(pair),
             torch.cat(pair),
             [f"{side}, seed {own}" for side in "AB" for own in a.seeds],

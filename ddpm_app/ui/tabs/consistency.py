@@ -9,6 +9,7 @@ import gradio as gr
 import torch
 
 from ddpm_app.engine import SampleRequest
+from ddpm_app.pictures import counted
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import SAMPLING_VARIANCES, SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
@@ -48,7 +49,7 @@ def build(shared: Shared) -> Results:
         with shared.sessions.run(request, "consistency") as run:
             loaded = yield from loading(shared, shown.status, run, model)
             images = yield from grid.drawn(shared, shown, run)
-        done = run.clock.finished(f"{len(grid.captions)} pictures", f"computed by {loaded.backend}")
+        done = run.clock.finished(counted(len(grid.captions)), f"computed by {loaded.backend}")
         yield shown.finished(
             done,
             grid.picture(images),

@@ -9,7 +9,7 @@ import torch
 
 from ddpm_app.engine import SlerpGridRequest, visits
 from ddpm_app.engine.ddim import MAX_EDGE
-from ddpm_app.pictures import sheet
+from ddpm_app.pictures import counted, sheet
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain, spans_chain
 from ddpm_app.ui.loading import loading
@@ -39,7 +39,7 @@ def build(shared: Shared) -> Results:
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(), sheet(frame.images, columns=wanted.edge))
         done = run.clock.finished(
-            f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+            counted(wanted.num_images), f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
         )
         weights = torch.linspace(0, 1, wanted.edge).tolist()
         captions = [f"{down:.1f}, {across:.1f}" for down in weights for across in weights]

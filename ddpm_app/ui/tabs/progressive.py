@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import Frame, SampleRequest, visits
-from ddpm_app.pictures import save_animation, sheet
+from ddpm_app.pictures import counted, save_animation, sheet
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested
 from ddpm_app.ui.files import new_folder, picture_file
@@ -116,7 +116,7 @@ def build(shared: Shared) -> Results:
         last = len(stored) - 1
         strips = [made.strip_file("x0-hat", made.pred_x0), made.strip_file("x_t", made.x_t)]
         done = run.clock.finished(
-            f"{wanted.num_images} pictures, {len(stored)} frames kept",
+            f"{counted(wanted.num_images)}, {counted(len(stored), 'frame')} kept",
             f"visited {visits(wanted, loaded)}, computed by {loaded.backend}",
         )
         yield shown.finished(

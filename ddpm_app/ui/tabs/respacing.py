@@ -12,6 +12,7 @@ from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.improved import variance_types
 from ddpm_app.models import Model
+from ddpm_app.pictures import counted
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.grids import StepGrid, step_counts, steps_control
@@ -48,7 +49,7 @@ def build(shared: Shared) -> Results:
             images = yield from grid.drawn(shared, shown, run)
         learned = "" if "learned_range" in kinds else "this model learned no variance: see mnist-28-hybrid"
         yield shown.finished(
-            run.clock.finished(f"{len(grid.captions)} pictures", learned),
+            run.clock.finished(counted(len(grid.captions)), learned),
             grid.picture(images),
             torch.cat(images),
             grid.captions,

@@ -9,7 +9,7 @@ import gradio as gr
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.engine import SampleRequest, visits
 from ddpm_app.models import DEFAULT_MODEL
-from ddpm_app.pictures import sheet
+from ddpm_app.pictures import counted, sheet
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested
 from ddpm_app.ui.loading import loading, measuring
@@ -51,7 +51,7 @@ def build(shared: Shared) -> Results:
                 if run.clock.due(frame.step, frame.num_steps):
                     yield shown.preview(run.clock.line(), sheet(frame.images))
         done = run.clock.finished(
-            f"{wanted.num_images} pictures", f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
+            counted(wanted.num_images), f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
         )
         captions = [f"seed {own}" for own in wanted.seeds]
         told = shared.forms["sample"].told(locals())

@@ -13,6 +13,7 @@ from torch import Tensor
 from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.engine import VarianceReport, VarianceRequest
 from ddpm_app.engine.improved import spread
+from ddpm_app.pictures import counted
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
@@ -56,7 +57,7 @@ def build(shared: Shared) -> None:
             for report in shared.engine.measure(wanted, run.token):
                 if run.clock.due(report.step, report.num_steps):
                     yield {status: run.clock.line(), v: shares(report), sigma: bounds(diffusion, report)}
-        done = f"v at {report.num_steps} timesteps, over {len(pictures)} pictures"
+        done = f"v of {counted(len(pictures))} at {report.num_steps} timesteps"
         yield {
             **fixed,
             status: run.clock.finished(done),
