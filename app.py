@@ -37,6 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.auth and ":" not in options.auth:
         parser.error("--auth needs a name and a password as USER:PASSWORD")
+    spare_the_proxy(options.host)
     try:
         engine = Engine(options.device, options.checkpoints, limits_of(options))
         demo = build_app(engine, options.model, training=may_train(options))
@@ -52,6 +53,12 @@ def main() -> None:
         parser.exit(2, f"error: {error}\n")
     except (OSError, OverflowError):
         parser.exit(2, f"error: {options.host}:{options.port} cannot be listened on; give another --port\n")
+
+
+def spare_the_proxy(host: str) -> None:
+    """Takes this server out of what goes through a proxy, since Gradio asks it whether it is there."""
+    spared = [os.getenv("no_proxy") or os.getenv("NO_PROXY"), "localhost", "127.0.0.1", host]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, spared))
 
 
 def warm_up(engine: Engine, model: str) -> None:

@@ -198,5 +198,6 @@ def launch_options(*, public: bool = False, tools: bool = False) -> dict:
         "show_error": not public,  # what Gradio itself refuses is then said in words; and so are bugs
         "run_history": False,
         "enable_monitoring": False,
+        "_frontend": False,  # Gradio does not look itself whether its page comes within 3 s, and end if not
         "app_kwargs": {"lifespan": sweeping(*kept), "middleware": [Middleware(Gate)] if public else []},
     }

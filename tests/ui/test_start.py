@@ -1,5 +1,6 @@
 import gc
 import inspect
+import urllib.request
 
 import gradio as gr
 import pytest
@@ -36,3 +37,18 @@ def test_the_start_script_leaves_the_collector_at_work():
 
     assert app.main
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("named", "others"), [({}, False), ({"NO_PROXY": "corp.example"}, True)])
+def test_the_start_script_asks_its_own_server_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, named: dict[str, str], others: bool
+):
+    import app
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, named.get(name, ""))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    app.spare_the_proxy("192.0.2.7")
+    assert all(urllib.request.proxy_bypass(host) for host in ("127.0.0.1", "localhost", "192.0.2.7"))
+    assert bool(urllib.request.proxy_bypass("corp.example")) == others
+    assert not urllib.request.proxy_bypass("huggingface.co")
