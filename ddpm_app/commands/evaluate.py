@@ -49,6 +49,11 @@ def run(options: argparse.Namespace) -> None:
     """The metric's means over the pictures, or the scorecard of samples."""
     if options.metric == scoring.METRIC:
         return scoring.run(options)
+    if strange := [name for name in scoring.OWN if hasattr(options, name)]:
+        raise UserError(
+            f"--{strange[0].replace('_', '-')} is for --metric {scoring.METRIC} alone; how closely "
+            f"{options.metric} is measured says --num-terms"
+        )
     num_images = getattr(options, "num_images", NUM_PICTURES)
     if num_images < 1:
         raise UserError(f"--num-images must be at least 1; got {num_images}")

@@ -1,12 +1,11 @@
 """`evaluate --metric fid`: samples drawn, held against data, and written down as a scorecard."""
 
-__all__ = ["METRIC", "NUM_SAMPLES", "add_arguments", "run"]
+__all__ = ["METRIC", "NUM_SAMPLES", "OWN", "add_arguments", "run"]
 
 import argparse
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,39 @@ from ddpm_app.engine import EVERY_SAMPLER, Engine, SampleRequest
 from ddpm_app.evaluation.draws import collect, launched
 from ddpm_app.evaluation.extractors import FEATURES
 from ddpm_app.evaluation.samples import SAMPLES, Evaluation, Stage, evaluate_samples
-from ddpm_app.evaluation.scorecard import Scorecard, as_markdown
+from ddpm_app.evaluation.scorecard import Scorecard, as_markdown, as_values
 from ddpm_app.pictures import save_png, sheet
 from ddpm_app.training.checkpoints import AGAIN, writing
 
 METRIC = "fid"
 NUM_SAMPLES = 1000
 SHOWN = 64  # samples on the sheet
+OWN: dict[str, tuple[Any, str]] = {
+    "sampler": ("ddpm", "the reverse step"),
+    "steps": (1000, "how many timesteps are visited"),
+    "eta": (0.0, "ddim only: 0 deterministic, 1 like ddpm"),
+    "spacing": ("auto", "auto, leading, trailing or linspace"),
+    "features": ("auto", FEATURES),
+    "nll_images": (0, "pictures whose bits/dim are measured too"),
+    "out": ("evaluation", "the folder of samples, report and scorecard"),
+}
 
 
 def add_arguments(parser: Any) -> None:
     """How the samples are drawn, what looks at them, and where they go."""
-    parser.add_argument("--sampler", default="ddpm", choices=EVERY_SAMPLER, help="the reverse step")
-    parser.add_argument("--steps", type=int, default=1000, help="how many timesteps are visited")
-    parser.add_argument("--eta", type=float, default=0.0, help="ddim only: 0 deterministic, 1 like ddpm")
-    parser.add_argument("--spacing", default="auto", help="auto, leading, trailing or linspace")
-    parser.add_argument("--features", default="auto", help=FEATURES)
-    parser.add_argument("--nll-images", type=int, default=0, help="pictures whose bits/dim are measured too")
-    parser.add_argument("--out", default="evaluation", help="the folder of samples, report and scorecard")
+    for name, (default, text) in OWN.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(default),
+            choices=EVERY_SAMPLER if name == "sampler" else None,
+            default=argparse.SUPPRESS,
+            help=f"{text} (default: {default})",
+        )
 
 
 def run(options: argparse.Namespace) -> None:
     """FID, Inception Score, precision and recall; and the bound where it was asked for."""
+    options = argparse.Namespace(**{name: default for name, (default, _) in OWN.items()} | vars(options))
     request = SampleRequest(
         model=options.model,
         sampler=options.sampler,
@@ -63,11 +73,12 @@ def run(options: argparse.Namespace) -> None:
     card = followed(evaluate_samples(engine, asked, processes=processes))
     if card is None:  # of several processes the first one speaks
         return
-    shown = sheet(collect(out / SAMPLES, min(SHOWN, asked.num_images)))
-    values = asdict(card) | {"metric": METRIC, "out": str(out)}
+    some = min(SHOWN, asked.num_images)
+    shown = sheet(collect(out / SAMPLES, some))
+    values = as_values(card) | {"metric": METRIC, "out": str(out)}
     text = as_markdown(card)
     with writing(out, AGAIN):
-        save_png(shown, out / "grid.png", request.recipe())
+        save_png(shown, out / "grid.png", request.recipe() | {"num_images": some})
         (out / "report.json").write_text(json.dumps(known(values), indent=2) + "\n")
         (out / "scorecard.md").write_text(text)
     result(options, f"{text}\nreport.json, scorecard.md, grid.png and the samples are in {out}", values)

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
 import signal
 import sys
 import threading
@@ -21,12 +20,13 @@ from ddpm_app.training import Progress, TrainingConfig, train
 from ddpm_app.training.checkpoints import SETTINGS
 from ddpm_app.training.config import PLACES
 from ddpm_app.training.data import SOURCES
+from ddpm_app.training.machine import is_first_process
 from ddpm_app.training.records import read
 
 HELP = {
     "data": SOURCES,
     "out": "the folder of the model and of the run's state",
-    "held_out": "pictures never learned from, of which the averaged weights' L_simple is measured",
+    "held_out": "pictures never learned from; L_simple of the first 512 is measured, of the averaged weights",
     "block_out_channels": "the widths of the network, from the picture's size down",
     "attention_resolutions": "edges of the maps that attend to themselves",
     "attention_head_dim": "channels of a head; 0 for one head",
@@ -79,14 +79,16 @@ def run(options: argparse.Namespace) -> None:
     writable_folder(config.out)
     with told_to_stop() as stopping:
         reports = deque(shown(train(config, resume=options.resume, stopping=stopping)), maxlen=1)
-    if int(os.environ.get("RANK", 0)) > 0:  # of several processes the first one speaks
+    if not is_first_process():
         return
     steps, loss = read(Path(config.out) / SETTINGS).get("steps_done", config.num_steps), None
+    told = f"all {steps} steps were done before; "
     if reports:
         steps, loss = reports[0].step, reports[0].loss
-    stopped = f"stopped after step {steps}, the same command resumes; " if steps < config.num_steps else ""
+        again = "the same command resumes" + ("" if options.resume else " without --no-resume")
+        told = f"stopped after step {steps}, {again}; " if steps < config.num_steps else ""
     values = {"out": config.out, "steps": steps, "loss": loss}
-    result(options, f"{stopped}the model is in {config.out}", values)
+    result(options, f"{told}the model is in {config.out}", values)
 
 
 @contextlib.contextmanager

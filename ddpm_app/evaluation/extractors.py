@@ -52,7 +52,7 @@ def chosen(features: str, data: str, images: ImageSet, device: torch.device) -> 
             )
         yield _of(classifier)
         return
-    source = (data if tells_classes(data) else SHAPES) if features == "auto" else features
+    source = (data if tells_classes(data, len(images.pixels)) else SHAPES) if features == "auto" else features
     known = images if source == data and size <= LARGEST_EDGE else None
     flag = "--data" if features == "auto" else "--features"
     labelled = load_labelled(source, min(size, LARGEST_EDGE), channels, known, flag)

@@ -101,6 +101,7 @@ def evaluate_samples(
         samples=quality(ours, theirs),
         own=_own(theirs, asked.num_images),
         nll=(yield from _bound(engine, asked, images.pixels[: asked.nll_images])),
+        cut=len(images.pixels) == asked.limit,
     )
 
 

@@ -4,10 +4,11 @@ A figure never stands without its conditions, and one that is not of Inception's
 with published ones.
 """
 
-__all__ = ["Scorecard", "as_markdown", "caveats"]
+__all__ = ["Scorecard", "as_markdown", "as_values", "caveats"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.engine import SampleRequest
@@ -39,6 +40,14 @@ class Scorecard:
     samples: Quality
     own: Quality | None
     nll: NllReport | None
+    cut: bool = False  # the data, after so many pictures
+
+
+def as_values(card: Scorecard) -> dict[str, Any]:
+    """The scorecard as JSON holds it; how many samples were drawn stands in `samples`, not in `request`."""
+    values = asdict(card)
+    del values["request"]["num_images"]
+    return values
 
 
 def as_markdown(card: Scorecard) -> str:
@@ -90,7 +99,7 @@ def _conditions(card: Scorecard) -> list[Row]:
     request, samples = card.request, card.samples
     return [
         ("samples", f"{samples.num_images:,}, seeds {request.seed} and on"),
-        ("data", f"{card.data}, {samples.num_reference:,} pictures"),
+        ("data", f"{card.data}, {'the first ' if card.cut else ''}{samples.num_reference:,} pictures"),
         ("features", card.extractor),
         ("precision and recall", f"3 neighbours, {samples.num_compared:,} pictures of each"),
         ("model's weights", card.averaging),

@@ -42,6 +42,7 @@ class CardFacts:
     num_images: int
     num_parameters: int
     held_out_loss: float | None = None
+    num_held_out: int = 0
     hub_dataset: str | None = None
     license: str | None = None
 
@@ -109,7 +110,7 @@ def _summary(out: Path, settings: dict[str, Any], facts: CardFacts) -> dict[str,
     if facts.held_out_loss is not None:
         rows["held-out loss"] = (
             f"{facts.held_out_loss:.4g}, L_simple, every t alike, of the averaged weights, "
-            "on pictures kept out of the training"
+            f"on {facts.num_held_out:,} pictures kept out of the training"
         )
     return rows
 

@@ -44,7 +44,15 @@ SCHEDULE_NAMES = {
     "sigmoid": "sigmoid",
 }
 # what the weights were learned for, which a resumed run must not change
-PROCESS = ("image_size", "schedule", "num_train_timesteps", "prediction_type", "variance_type", *UNSEEN)
+PROCESS = (
+    "image_size",
+    "schedule",
+    "num_train_timesteps",
+    "prediction_type",
+    "variance_type",
+    "objective",
+    *UNSEEN,
+)
 
 
 @dataclass
@@ -58,6 +66,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler | None = None  # of fp16
     step: int = 0
     seconds: float = 0.0
+    held_out_loss: float | None = None  # as it was last measured
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -76,9 +85,10 @@ class TrainingState:
 def save_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     """Everything a resumed run needs; the old state stays whole until the new one is."""
     values = {
-        "process": {name: getattr(config, name) for name in PROCESS},
+        "process": _process(config),
         "step": state.step,
         "seconds": state.seconds,
+        "held_out_loss": state.held_out_loss,
         "network": state.network.state_dict(),
         "ema": state.ema.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -102,11 +112,11 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
     except Exception as error:  # damaged bytes raise anything from KeyError to UnpicklingError
         raise UserError(f"{out / STATE} is damaged; remove it or give --no-resume to begin again") from error
     before = values.get("process") or _settings(out)  # a state of an earlier version does not say
-    for name in PROCESS:
-        if name in before and before[name] != getattr(config, name):
+    for name, wanted in _process(config).items():
+        if name in before and before[name] != wanted:
             raise UserError(
-                f"{out} holds a run with {name} {before[name]}, which cannot go on with "
-                f"{getattr(config, name)}; give another --out or --no-resume"
+                f"{out} holds a run with {name} {before[name]}, which cannot go on with {wanted}; give "
+                "--no-resume, or another --out, where --init-from begins with these weights"
             )
     try:
         state.network.load_state_dict(values["network"])
@@ -119,6 +129,12 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
         state.scaler.load_state_dict(values["scaler"])
     state.timesteps.history, state.timesteps.counts = values["timestep_history"], values["timestep_counts"]
     state.step, state.seconds = values["step"], values["seconds"]
+    state.held_out_loss = values.get("held_out_loss")
+
+
+def _process(config: TrainingConfig) -> dict[str, Any]:
+    """What the state belongs to: PROCESS, and the pictures, wherever they lie."""
+    return {name: getattr(config, name) for name in PROCESS} | {"data": placeless(config.data)}
 
 
 def _settings(out: Path) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class TrainingConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must be a number in 0..1; got {getattr(self, name)}")
         self._check_network()
+        self._check_heads()
         self._check_objective()
 
     def _at_least(self, name: str, low: int) -> None:
@@ -99,6 +100,17 @@ class TrainingConfig:
             raise UserError(
                 f"image_size must be a multiple of {shrink} for this network; got {self.image_size}"
             )
+
+    def _check_heads(self) -> None:
+        widths, head = self.block_out_channels, self.attention_head_dim
+        attends = [self.image_size // 2**level in self.attention_resolutions for level in range(len(widths))]
+        attends[-1] = True  # the middle does, whatever the size
+        for width, here in zip(widths, attends, strict=True):
+            if here and head and width % head:
+                raise UserError(
+                    f"attention_head_dim must divide {width}, the width of a level that attends, or be 0 for "
+                    f"one head; got {head}"
+                )
 
     def _check_objective(self) -> None:
         learned = self.variance_type in LEARNED

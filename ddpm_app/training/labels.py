@@ -3,6 +3,7 @@
 __all__ = ["MOST", "SHAPES", "Labelled", "called", "load_labelled", "tells_classes"]
 
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.training import shapes
 from ddpm_app.training.data import ImageSet, load_images
 from ddpm_app.training.sources import Source, open_source, placeless
+from ddpm_app.training.splits import is_split
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 MOST = 100_000  # pictures that are read
@@ -37,7 +39,8 @@ def load_labelled(
     Classes are a column `label` of parquet files, or the folders that the pictures lie in. UserError where
     there are none.
     """
-    if "" in (names := _classes(source, flag)):
+    most = len(images.pixels) if images else MOST
+    if "" in (names := _classes(source, most, flag)):
         raise UserError(
             f"{str(source)!r} tells no classes; give parquet files with a column `label`, or a folder with a "
             "folder of pictures for each class"
@@ -46,7 +49,6 @@ def load_labelled(
     if images.unreadable:
         raise UserError(f"{images.left_out}; the classes of the others would be uncertain: mend or remove it")
     pixels = images.pixels[:MOST]
-    names = names[: len(pixels)]
     known = sorted(set(names), key=lambda name: (isinstance(name, str), name))
     if len(known) < 2:
         raise UserError(f"{str(source)!r} has one class alone; give pictures of at least two")
@@ -55,9 +57,9 @@ def load_labelled(
     return Labelled(pixels, labels, len(known), called(source))
 
 
-def tells_classes(source: str | Path) -> bool:
-    """Whether `load_labelled` finds classes there, at least two of them."""
-    names = set(_classes(source))
+def tells_classes(source: str | Path, most: int = MOST) -> bool:
+    """Whether the first `most` pictures there are of classes, at least two of them."""
+    names = set(_classes(source, most))
     return "" not in names and len(names) > 1
 
 
@@ -68,15 +70,18 @@ def called(source: str | Path) -> str:
     return placeless(source, 2)
 
 
-def _classes(source: str | Path, flag: str = "--data") -> list[str | int]:
-    """The class of each picture, in the order of the source; "" among them where one tells none."""
-    if source == SHAPES:
-        return [shapes.kind(k) for k in range(shapes.NUM_PICTURES)]
-    found = open_source(source, 1, flag)
+def _classes(source: str | Path, most: int, flag: str = "--data") -> list[str | int]:
+    """The classes of the first `most` pictures, in the order of the source; "" where one tells none."""
     names: list[str | int] = []
+    if source == SHAPES:
+        names += map(shapes.kind, range(shapes.NUM_PICTURES))
+        return names[:most]
+    found = open_source(source, 1, flag)
     for file in found.files:
         names += _in_parquet(found, file) if file.lower().endswith(".parquet") else [_folder_of(file)]
-    return names
+        if len(names) >= most:  # the next one may be gigabytes away
+            break
+    return names[:most]
 
 
 def _in_parquet(source: Source, file: str) -> list[str | int]:
@@ -100,6 +105,7 @@ def _names_classes(kind: Any) -> bool:
 
 
 def _folder_of(file: str) -> str:
-    """The folder of a picture; empty for one without, and for a zip."""
+    """The folder of a picture, within that of its split; empty for one without, and for a zip."""
     path = PurePosixPath(file)
-    return "" if path.suffix.lower() == ".zip" or len(path.parts) == 1 else str(path.parent)
+    folders = list(dropwhile(is_split, path.parts[:-1]))
+    return "" if path.suffix.lower() == ".zip" else "/".join(folders)

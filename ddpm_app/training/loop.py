@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ from ddpm_app.training.checkpoints import (
 from ddpm_app.training.config import TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
-from ddpm_app.training.machine import enough_memory, keep_freed_memory, new_accelerator
+from ddpm_app.training.machine import alone_in, enough_memory, keep_freed_memory, new_accelerator
 from ddpm_app.training.network import build_unet
 from ddpm_app.training.reports import Progress, begin_log, held_out_loss, log, save_samples
 from ddpm_app.training.sources import hub_dataset
@@ -53,9 +53,15 @@ def train(
 
     It ends early, saved, once `stopping` says so. Only the main process reports and writes. Raises UserError
     when the data cannot be read, a step does not fit in memory, nothing can be written, or the loss is no
-    longer a number; then the last good state is on disk.
+    longer a number; the last save is on disk then.
     """
-    run = Run(config, resume)
+    with alone_in(Path(config.out)):
+        yield from _steps(Run(config, resume), resume, report_every, stopping)
+
+
+def _steps(run: "Run", resume: bool, report_every: int, stopping: Callable[[], bool]) -> Iterator[Progress]:
+    """The steps that are left of the run, with its saves and its reports."""
+    config = run.config
     out, started, since, losses = Path(config.out), time.perf_counter(), time.perf_counter(), []
     before = run.state.seconds
     if run.main:
@@ -84,7 +90,7 @@ def train(
                 learning_rate=learning_rate(config, step - 1),
                 images_per_second=rate * config.batch_size,
                 seconds_left=(config.num_steps - step) / rate,
-                held_out_loss=run.held_out_loss if sampling else None,
+                held_out_loss=run.state.held_out_loss if sampling else None,
             )
             if run.main:
                 log(out, at)
@@ -98,13 +104,11 @@ def train(
 
 
 class LossIsNoNumber(UserError):
-    """Training has diverged at `step`, counted from 1."""
+    """Training has diverged at `step`, counted from 1; the last save is of step `saved`, 0 where none is."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(
-            f"the loss is no longer a number at step {step}; the state before it is saved: "
-            "lower learning_rate and resume"
-        )
+    def __init__(self, step: int, saved: int) -> None:
+        mend = f"resume, from step {saved}, with" if saved else "begin again, with --no-resume and"
+        super().__init__(f"the loss is no longer a number at step {step}; {mend} a lower learning_rate")
         self.step = step
 
 
@@ -125,14 +129,15 @@ class Run:
         if config.held_out:
             held_out = pixels / "held_out"
             self.held_out = self._pictures(config.held_out, held_out, MAX_HELD_OUT, "--held-out")
-        self.held_out_loss: float | None = None
         self.diffusion = GaussianDiffusion(
             SCHEDULES[config.schedule](config.num_train_timesteps),
             config.prediction_type,  # type: ignore[arg-type]  # checked by the config
             config.variance_type,  # type: ignore[arg-type]
         )
+        begun = resume and (Path(config.out) / STATE).exists()
         with global_randomness(config.seed):
-            unet = build_unet(config)
+            # what the run itself has written is there even where the model it began with no longer is
+            unet = build_unet(replace(config, init_from=config.out) if begun and config.init_from else config)
         self.state = TrainingState(
             unet,
             EMAModel(
@@ -144,6 +149,7 @@ class Run:
         )
         if resume:
             load_state(Path(config.out), self.state, config)
+        self.saved = self.state.step  # the step of the state on disk
         self._agree()
         self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
         self.state.ema.to(accelerator.device)
@@ -165,8 +171,10 @@ class Run:
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm or math.inf)
         scaled = self.accelerator.scaler is not None  # which leaves out a step whose gradient is no number
         if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
-            self.save(loss)
-            raise LossIsNoNumber(state.step + 1)
+            saved = self.saved
+            if not saved:  # else an earlier state is worth more than this one, which leads here again
+                self.save(loss)
+            raise LossIsNoNumber(state.step + 1, saved)
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.ema.step(state.network.parameters())
@@ -196,11 +204,13 @@ class Run:
                 loss=loss,
                 num_images=len(self.pixels),
                 num_parameters=sum(parameter.numel() for parameter in state.network.parameters()),
-                held_out_loss=self.held_out_loss,
+                held_out_loss=state.held_out_loss,
+                num_held_out=0 if self.held_out is None else len(self.held_out),
                 hub_dataset=hub_dataset(config.data),
             )
             with writing(out):
                 write_card(out, config, facts)
+        self.saved = self.state.step
         self.accelerator.wait_for_everyone()
 
     def look(self) -> None:
@@ -216,7 +226,7 @@ class Run:
         with self.state.averaged():
             save_samples(Path(config.out), self.diffusion, denoiser, shape, self.state.step)
             if self.held_out is not None:
-                self.held_out_loss = held_out_loss(self.diffusion, denoiser, self.held_out)
+                self.state.held_out_loss = held_out_loss(self.diffusion, denoiser, self.held_out)
 
     def anywhere(self, flag: bool) -> bool:
         """Whether any of the processes says so."""

@@ -1,24 +1,59 @@
 """What a run asks of the machine: processes and devices, a number format, trackers, memory."""
 
-__all__ = ["PATIENCE", "enough_memory", "keep_freed_memory", "mixed_precision", "new_accelerator"]
+__all__ = [
+    "PATIENCE",
+    "alone_in",
+    "enough_memory",
+    "is_first_process",
+    "keep_freed_memory",
+    "mixed_precision",
+    "new_accelerator",
+]
 
 import contextlib
 import ctypes
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 
 from ddpm_app.errors import UserError
+from ddpm_app.training.checkpoints import writing
 from ddpm_app.training.config import TrainingConfig
 
 PATIENCE = timedelta(days=60)  # of processes that wait for one another
 # parameters of mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 MAX_INT = 2**31 - 1
+LOCK = ".training.lock"
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that reports and writes, of those that `accelerate launch` started."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+@contextlib.contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Within the block no other run trains into `out`; UserError where one does already."""
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as held:
+        if is_first_process():
+            with writing(out):
+                out.mkdir(parents=True, exist_ok=True)
+                try:
+                    held.enter_context(FileLock(out / LOCK, timeout=0))
+                except Timeout as error:
+                    raise UserError(
+                        f"another process trains into {out}; stop it first, or give another --out"
+                    ) from error
+        yield
 
 
 def new_accelerator(config: TrainingConfig):

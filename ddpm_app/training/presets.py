@@ -85,6 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "block_out_channels": (128, 128, 256, 256, 512, 512),
         "layers_per_block": 2,
         "attention_resolutions": (16,),
+        "variance_type": "fixed_small",
         "num_steps": 500_000,
         "batch_size": 64,
         "learning_rate": 2e-5,

@@ -93,7 +93,7 @@ def resume(out: Path) -> None:
         record = read(out / RUN)
         if state(out).status not in ("paused", "failed"):
             raise UserError(f"{out.name} is no run that could go on; start a new one")
-        _spawn(out, record["config"], resume=True)
+        _spawn(out, moved(record["config"], out), resume=True)
 
 
 def pause(out: Path) -> None:
@@ -167,6 +167,13 @@ def _spawn(out: Path, config: dict[str, Any], *, resume: bool) -> None:
     threading.Thread(target=child.wait, daemon=True).start()  # leaves no zombie
 
 
+def moved(config: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The settings of a run whose folder lies at `out` now, with the uploads in it."""
+    uploads = str(Path(config["out"]) / UPLOADS)
+    data = {"data": str(out / UPLOADS)} if config["data"] == uploads else {}
+    return config | {"out": str(out)} | data
+
+
 def _flags(config: dict[str, Any]) -> list[str]:
     """The command's words for every field that differs from its default."""
     words: list[str] = []
@@ -206,7 +213,8 @@ def _sweep(out: Path, process: psutil.Process | None = None) -> None:
 def _process(out: Path, record: dict[str, Any]) -> psutil.Process | None:
     """The run's process while it lives; another that got its number later does not train into `out`."""
     try:
-        process = psutil.Process(record["pid"])
-        return process if f"--out={record['config']['out']}" in process.cmdline() else None
+        process, place = psutil.Process(record["pid"]), record["config"]["out"]
+        own = Path(place).resolve() == out.resolve()  # not a copy of the folder
+        return process if own and f"--out={place}" in process.cmdline() else None
     except (KeyError, psutil.Error):
         return None

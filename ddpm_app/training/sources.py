@@ -66,9 +66,11 @@ def open_source(source: str | Path, size: int, flag: str = "--data") -> Source:
 
 
 def placeless(source: str | Path, parts: int = 1) -> str:
-    """The source, but of a path on this disk the last part, or so many of them, alone."""
+    """The source, but of a path the last part, or so many of them, alone."""
+    if _asked_of_the_hub(source):
+        return str(source)
     path, split = _on_disk(source)
-    return "/".join(path.parts[-parts:]) + (f":{split}" if split else "") if path.exists() else str(source)
+    return "/".join(path.parts[-parts:]) + (f":{split}" if split else "")
 
 
 def hub_dataset(source: str) -> str | None:

@@ -1,6 +1,6 @@
 """Which files of a data set belong to a split, from their names, as the Hub reads them."""
 
-__all__ = ["of_split"]
+__all__ = ["is_split", "of_split"]
 
 import re
 from collections.abc import Iterable, Sequence
@@ -38,11 +38,16 @@ def of_split(files: Sequence[str], wanted: str, data_set: str) -> list[str]:
     return list(chosen)
 
 
+def is_split(folder: str) -> bool:
+    """Whether a folder of that name holds a split, by the names that the Hub knows."""
+    return folder.lower() in CANONICAL
+
+
 def _place(file: str) -> tuple[str, str]:
     """(configuration, split) of a file such as `data/train-00000-of-00002.parquet`; split "" where unsaid."""
     *folders, name = file.split("/")
     for depth, folder in enumerate(folders):
-        if folder.lower() in CANONICAL:
+        if is_split(folder):
             return "/".join(folders[:depth]), CANONICAL[folder.lower()]
     if shard := SHARD.match(name):
         return "/".join(folders), CANONICAL.get(shard[1], shard[1])

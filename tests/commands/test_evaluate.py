@@ -48,6 +48,8 @@ def test_evaluate_says_what_is_wrong(capsys, tmp_path, pictures):
     assert "--data" in complaint(capsys, "evaluate", *NORMAL, "--data", tmp_path / "missing")
     assert "--num-images" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-images", 0)
     assert "num_terms" in complaint(capsys, "evaluate", *NORMAL, "--data", pictures, "--num-terms", 1)
+    wanted = ["evaluate", *NORMAL, "--data", pictures, "--metric", "coding", "--steps", 50]
+    assert "--steps is for --metric fid alone" in complaint(capsys, *wanted)
 
 
 def test_evaluate_encodes_and_draws_again_in_each_number_of_steps(capsys, pictures):

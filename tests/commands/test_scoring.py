@@ -60,6 +60,8 @@ def test_it_writes_samples_a_report_and_a_scorecard_that_agree(capsys, tmp_path,
     assert values["request"]["seed"] == 3
     assert values["averaging"] == "not told by the checkpoint"
     assert read_recipe(out / "grid.png")["sampler"] == "ddim"
+    assert read_recipe(out / "grid.png")["num_images"] == 12
+    assert "num_images" not in values["request"]
     assert [len(array) for array in samples(out).values()] == [12]
 
 

@@ -143,6 +143,8 @@ def test_no_resume_begins_again(capsys, config):
     *told, last = capsys.readouterr().out.splitlines()
     assert told[-1].startswith("step 4 of 4  loss ")
     assert json.loads(last)["steps"] == 4
+    assert main(flags(replace(config, seed=3))) == 0
+    assert capsys.readouterr().out.startswith("all 4 steps were done before; ")
     fresh = replace(config, seed=3, out=f"{config.out}-fresh")
     assert main(flags(fresh)) == 0
     assert_same_weights(config.out, fresh.out)

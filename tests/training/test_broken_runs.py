@@ -33,12 +33,20 @@ def spoil(monkeypatch, step, damage):
     monkeypatch.setitem(LOSSES, "simple", spoiled)
 
 
-def test_a_loss_that_is_no_number_leaves_the_state_before_it(config, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_leaves_the_last_save(config, monkeypatch):
+    spoil(monkeypatch, 4, lambda losses: losses * math.inf)
+    config = replace(config, save_every=2)
+    sentence = refusal(lambda: list(train(config)))
+    assert "at step 4; resume, from step 2, with a lower learning_rate" in sentence
+    assert state_of(config.out)["step"] == 2  # of step 3 the next one is no number again, whatever the rate
+
+
+def test_where_nothing_was_saved_the_state_before_such_a_loss_is(config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         spoil(patch, 3, lambda losses: losses * math.nan)
         sentence = refusal(lambda: list(train(config)))
     assert "no longer a number at step 3" in sentence
-    assert "lower learning_rate and resume" in sentence
+    assert "begin again, with --no-resume and a lower learning_rate" in sentence
     before = replace(config, out=str(tmp_path / "before"))
     answers = iter([False, True])
     list(train(before, stopping=lambda: next(answers)))

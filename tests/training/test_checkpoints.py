@@ -144,6 +144,8 @@ def test_a_run_of_another_network_or_process_is_not_resumed(config):
         {"num_train_timesteps": 500},
         {"image_size": 16},
         {"variance_type": "learned", "objective": "vlb"},
+        {"objective": "vlb"},
+        {"data": "shapes"},
         {"attention_head_dim": 8},
         {"norm_num_groups": 4},
     ):
@@ -193,6 +195,45 @@ def test_a_run_begun_again_and_killed_before_it_saves_is_not_the_one_before_it(c
     next(begun)
     begun.close()
     assert [at.step for at in train(config, report_every=1)] == [1, 2, 3, 4]
+
+
+def test_a_run_goes_on_where_the_model_it_began_with_is_gone(config, tmp_path):
+    given, whole = str(tmp_path / "given"), str(tmp_path / "whole")
+    list(train(replace(config, out=given, num_steps=1)))
+    config = replace(config, init_from=given)
+    list(train(replace(config, out=whole)))
+    answers = iter([False, True])
+    list(train(config, stopping=lambda: next(answers)))
+    shutil.rmtree(given)
+    assert [at.step for at in train(config, report_every=1)] == [3, 4]
+    assert_same_weights(config.out, whole)
+
+
+def test_the_loss_of_held_out_pictures_is_known_after_a_pause(config, pictures):
+    others = shutil.copytree(pictures, pictures.parent / "others")
+    config = replace(config, held_out=str(others), save_every=1)
+    list(train(replace(config, num_steps=2)))
+    begun = train(config, report_every=1)
+    assert next(begun).step == 3
+    begun.close()
+    assert "on 6 pictures kept out of the training" in Path(config.out, "README.md").read_text()
+
+
+def test_a_second_run_into_the_same_folder_is_refused_while_the_first_one_works(config):
+    begun = train(config, report_every=1)
+    next(begun)
+    assert "another process trains into" in refusal(lambda: list(train(config)))
+    begun.close()
+    assert [at.step for at in train(config)] == [4]
+
+
+def test_the_place_of_data_that_has_gone_since_is_not_written_down(config, pictures):
+    begun = train(replace(config, save_every=1), report_every=1)
+    next(begun)
+    shutil.rmtree(pictures)
+    next(begun)
+    assert json.loads(Path(config.out, SETTINGS).read_text())["data"] == "pictures"
+    begun.close()
 
 
 def test_a_run_that_cannot_begin_again_leaves_the_one_before_it(config):

@@ -37,6 +37,7 @@ def test_what_is_given_is_kept_and_cannot_be_changed():
         ("norm_num_groups", 3, "1, 2, 4, 8, 16 or 32"),
         ("layers_per_block", 0, "at least 1"),
         ("attention_head_dim", -1, "at least 0"),
+        ("attention_head_dim", 48, "divide 128"),
         ("num_train_timesteps", 0, "at least 1"),
         ("num_steps", 0, "at least 1"),
         ("batch_size", -1, "at least 1"),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ddpm_app.pictures import to_picture
-from ddpm_app.training.labels import load_labelled
+from ddpm_app.training.data import load_images
+from ddpm_app.training.labels import load_labelled, tells_classes
 from ddpm_app.training.shapes import NUM_PICTURES, kind
 from tests.doubles import refusal
 from tests.training.runs import picture
@@ -43,6 +44,24 @@ def test_folders_by_class_are_classes(tmp_path):
     found = load_labelled(tmp_path, 8, 3)  # in the order cat/0, cat/2, dog/1
     assert found.labels.tolist() == [0, 0, 1]
     assert torch.equal(found.pixels[2], picture(1))
+
+
+def test_a_split_is_no_class(tmp_path):
+    save_classes(tmp_path, ["train/cat", "test/cat", "train/dog", "test/dog"])
+    found = load_labelled(tmp_path, 8, 3)  # in the order test/cat, test/dog, train/cat, train/dog
+    assert found.labels.tolist() == [0, 1, 0, 1]
+    save_classes(tmp_path / "flat", ["train", "test"])
+    assert not tells_classes(tmp_path / "flat")
+
+
+def test_no_more_files_are_read_than_hold_so_many_pictures(tmp_path):
+    for k, labels in enumerate(([3, 3], [3, 5])):
+        save_table(tmp_path / f"train-{k}.parquet", image=[encoded(0), encoded(1)], label=labels)
+    images = load_images(tmp_path, 8, 3)
+    (tmp_path / "train-2.parquet").write_bytes(b"never opened")
+    assert not tells_classes(tmp_path, 2)
+    assert tells_classes(tmp_path, 4)
+    assert load_labelled(tmp_path, 8, 3, images).labels.tolist() == [0, 0, 0, 1]
 
 
 def test_drawn_shapes_know_what_they_are():

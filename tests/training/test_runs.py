@@ -140,6 +140,25 @@ def test_another_process_with_the_runs_number_is_not_the_run(checkpoints):
     runs.pause(out)  # this very process, if it were mistaken
 
 
+def test_the_copy_of_a_run_at_work_is_a_run_of_its_own(checkpoints):
+    out, copy = checkpoints / "mine", checkpoints / "copy"
+    program = [sys.executable, "-c", "import time; time.sleep(99)", f"--out={out}"]
+    with subprocess.Popen(program) as process:
+        asked = {"pid": process.pid, "started": 0, "config": {"out": str(out), "num_steps": 9}, "wanted": ""}
+        for folder in (out, copy):
+            folder.mkdir()
+            (folder / records.RUN).write_text(json.dumps(asked))
+        assert [runs.state(folder).status for folder in (out, copy)] == ["loading", "paused"]
+        process.kill()
+
+
+def test_a_run_that_was_moved_goes_on_where_it_lies_now(tmp_path):
+    config = {"out": "/old/mine", "data": "/old/mine/data", "num_steps": 9}
+    wanted = {"out": str(tmp_path), "data": str(tmp_path / "data"), "num_steps": 9}
+    assert runs.moved(config, tmp_path) == wanted
+    assert runs.moved(config | {"data": "/elsewhere"}, tmp_path)["data"] == "/elsewhere"
+
+
 def test_a_bug_is_told_by_its_last_line(checkpoints):
     out = checkpoints / "mine"
     out.mkdir()

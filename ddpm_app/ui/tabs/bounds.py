@@ -23,7 +23,8 @@ ABOUT = r"""The bound on one picture, all $S$ terms of it, when the chain visits
 the variance fits such long steps, the fewer bits they cost.
 
 $$\begin{gathered} L(S) = L_T + \textstyle\sum_{i=2}^{S} L_{i-1} + L_0 \\
-L_{i-1} = D_{\mathrm{KL}}\bigl(q(x_{\tau_{i-1}} | x_{\tau_i}, x_0) \,\|\, p_\theta(x_{\tau_{i-1}} | x_{\tau_i})\bigr)
+L_{i-1} = D_{\mathrm{KL}}\bigl(q(x_{\tau_{i-1}} | x_{\tau_i}, x_0) \,\|\,
+p_\theta(x_{\tau_{i-1}} | x_{\tau_i})\bigr)
 \end{gathered}$$"""
 X, Y = "log10 S", "bits/dim"
 

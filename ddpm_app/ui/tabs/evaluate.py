@@ -4,7 +4,6 @@ __all__ = ["build"]
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def build(shared: Shared, *, local: bool) -> None:
         """Draws samples and measures them against data; the last update has the scorecard."""
         from ddpm_app.evaluation.draws import collect
         from ddpm_app.evaluation.samples import SAMPLES, Evaluation, evaluate_samples
-        from ddpm_app.evaluation.scorecard import Scorecard, as_markdown
+        from ddpm_app.evaluation.scorecard import Scorecard, as_markdown, as_values
 
         wanted = requested(SampleRequest, locals(), num_images=1)
         refuse_excess(num_images, num_inference_steps, local)
@@ -83,7 +82,7 @@ def build(shared: Shared, *, local: bool) -> None:
                     line = run.clock.line(place(at)) if at.done else bar(place(at), 0)
                     yield {status: line} | ({} if at.images is None else {shown: sheet(at.images)})
         report = folder / "report.json"
-        report.write_text(json.dumps(asdict(card), indent=2) + "\n")
+        report.write_text(json.dumps(as_values(card), indent=2) + "\n")
         told = shared.forms["evaluate"].told(locals())
         some = min(SHOWN, num_images)
         picture = sheet(collect(asked.out / SAMPLES, some))
