@@ -50,7 +50,8 @@ def snippet(requests: Sequence[SampleRequest], columns: int, checkpoints: Path =
     kind = type(requests[0]).__name__
     own = checkpoints != BUNDLED
     begins = _pictures(requests[0])
-    names = ", ".join(sorted([kind, "Engine" if own else "run"]))
+    forked = ["Fork"] if any(getattr(each, "forks", ()) for each in requests) else []
+    names = ", ".join(sorted([kind, "Engine" if own else "run", *forked]))
     helpers = ", ".join([*(["read_source"] if begins else []), "save_png", "sheet"])
     lines = [
         "from pathlib import Path",

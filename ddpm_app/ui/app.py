@@ -41,6 +41,7 @@ from ddpm_app.ui.tabs import (
 from ddpm_app.ui.theme import THEME
 from ddpm_app.ui.tools import ready_tools
 
+PUBLIC_SESSIONS = 256  # remembered at a time, each with 1.4 MB and perhaps a tree
 HEADER = """# The interactive DDPM paper
 Every experiment of *Denoising Diffusion Probabilistic Models* (Ho, Jain, Abbeel 2020), live on this machine.
 Choose a model, open a tab, press its button."""
@@ -197,6 +198,7 @@ def launch_options(*, public: bool = False, tools: bool = False) -> dict:
         "max_file_size": "5mb" if public else "20mb",
         "show_error": not public,  # what Gradio itself refuses is then said in words; and so are bugs
         "run_history": False,
+        "state_session_capacity": PUBLIC_SESSIONS if public else 10_000,
         "enable_monitoring": False,
         "_frontend": False,  # Gradio does not look itself whether its page comes within 3 s, and end if not
         "app_kwargs": {"lifespan": sweeping(*kept), "middleware": [Middleware(Gate)] if public else []},

@@ -44,11 +44,12 @@ class RunButtons:
         outputs: Sequence[Component],
         kind: type = SampleRequest,
         undone: Undone | None = None,
+        beside: str = "",
         **checks: Check,
     ) -> Form:
         """`run`, and the form that a link or a recipe fills, with values that `kind` and `checks` take."""
         form = linked(shared, tab, handler, inputs, self.start, kind, **checks)
-        self.run(shared, tab, handler, inputs, outputs, also=[form.go.change], undone=undone)
+        self.run(shared, tab, handler, inputs, outputs, also=[form.go.change], undone=undone, beside=beside)
         return form
 
     def run(
@@ -61,11 +62,13 @@ class RunButtons:
         also: Sequence[Any] = (),
         js: str | None = None,
         undone: Undone | None = None,
+        beside: str = "",
     ) -> None:
         """Start runs the handler, served under the tab's name; Stop ends it, or takes it out of the queue.
 
         The first output is the status line. Other events may start it `also`; `js` may change the inputs in
-        the page; `undone` follows a run that is stopped or fails.
+        the page; `undone` follows a run that is stopped or fails; Stop also ends the run `beside`
+        this one, which shares its status line.
         """
         shared.budget_lines[tab] = self.budget
         run = gr.on(
@@ -80,7 +83,7 @@ class RunButtons:
         )
 
         def end(request: gr.Request) -> str:
-            return shared.sessions.stop(request, tab)
+            return shared.sessions.stop(request, *filter(None, [beside, tab]))
 
         # first the page turns away from the run, so that nothing of it comes after Stop's own line
         self.stop.click(None, cancels=run, api_visibility="private")

@@ -107,6 +107,8 @@ def check_files(body: bytes) -> None:
         content = json.loads(body)
     except ValueError:  # a form, or nothing: no files are read from it
         return
+    except RecursionError:
+        raise Refused(400, "this JSON is nested too deep") from None
     folder = os.path.realpath(get_upload_folder())
     for named in files(content):
         path, url = named.get("path"), named.get("url")

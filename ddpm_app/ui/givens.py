@@ -12,6 +12,7 @@ __all__ = [
 
 import filecmp
 from collections.abc import Iterable
+from pathlib import Path
 
 import gradio as gr
 from gradio.components import Component
@@ -118,4 +119,5 @@ def follow_model(shared: Shared) -> None:
 
 
 def _among(picture: str, files: Iterable[str]) -> bool:
-    return any(filecmp.cmp(picture, file, shallow=False) for file in files)
+    """Whether it is one of the files; one that is no longer kept is none."""
+    return Path(picture).is_file() and any(filecmp.cmp(picture, file, shallow=False) for file in files)

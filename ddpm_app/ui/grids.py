@@ -42,7 +42,8 @@ def steps_control(
 def step_counts(values: Sequence[int | str] | None) -> list[int]:
     """What a steps_control holds, as increasing numbers; UserError where one is none, or too many are."""
     numbers = [
-        int(each) if isinstance(each, str) and each.strip().isdecimal() else each for each in values or []
+        int(each) if isinstance(each, str) and each.strip().isdecimal() and len(each) < 10 else each
+        for each in values or []
     ]
     if not 1 <= len(numbers) <= MAX_ROWS:
         raise UserError(f"choose between 1 and {MAX_ROWS} numbers of steps; got {len(numbers)}")

@@ -1,6 +1,6 @@
 """What a visitor sees while a model comes: how much of its download is here."""
 
-__all__ = ["describing", "loading", "measuring"]
+__all__ = ["describing", "fetched", "loading", "measuring"]
 
 from collections.abc import Callable, Generator, Iterator
 

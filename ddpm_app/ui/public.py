@@ -17,6 +17,7 @@ import gradio as gr
 from fastapi import Request
 from gradio.block_function import BlockFunction
 from gradio.data_classes import PredictBodyInternal
+from gradio.queueing import Event
 
 from ddpm_app.engine import UNLIMITED, Engine, Limits, visitors_limits
 from ddpm_app.errors import UserError
@@ -26,6 +27,7 @@ from ddpm_app.ui.sessions import ONE_AT_A_TIME
 from ddpm_app.ui.work import WORK
 
 Answer = tuple[bool, Any, Any]  # as Gradio's queue gives it: taken or not, what it is called or why, the kind
+MOST_EVENTS = 16  # of one visitor in the queue and at work, beside runs
 NOTICE = """This page is open to everybody: one run at a time for each visitor, within the budget that stands
 under its button. On a machine of your own nothing is limited."""
 
@@ -72,10 +74,14 @@ def guard(demo: gr.Blocks, shared: Shared) -> None:
     # in place of Gradio's validators, which answer a value that a widget refuses without its sentence
     async def admitted(body: PredictBodyInternal, request: Request, username: str | None) -> Answer:
         fn, session = demo.fns.get(body.fn_index), str(body.session_hash)  # type: ignore[arg-type]
+        if fn and fn.api_visibility != "public" and len(events_of(demo, session)) >= MOST_EVENTS:
+            return False, ONE_AT_A_TIME, "queue_full"
         if fn and fn.api_visibility == "public":
             try:
                 await asyncio.to_thread(admit, shared, fn, body.data)
-                if shared.sessions.busy(session) or waits(demo, session):
+                if shared.sessions.busy(session) or any(
+                    each.fn.api_visibility == "public" for each in events_of(demo, session, working=False)
+                ):
                     raise UserError(ONE_AT_A_TIME)
             except UserError as error:
                 said = gr.validate(False, str(error)) | {"parameter_name": parameters(fn)[0]}
@@ -139,8 +145,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def waits(demo: gr.Blocks, session: str) -> bool:
-    """Whether this visitor has a run in the queue."""
-    queues = demo._queue.event_queue_per_concurrency_id.values()
-    events = [event for queue in queues for event in list(queue.queue)]
-    return any(event.session_hash == session and event.fn.api_visibility == "public" for event in events)
+def events_of(demo: gr.Blocks, session: str, *, working: bool = True) -> list[Event]:
+    """What of this visitor's waits in the queue, and what is `working`."""
+    waiting = [each for queue in demo._queue.event_queue_per_concurrency_id.values() for each in queue.queue]
+    under_way = [each for job in demo._queue.active_jobs for each in job or []] if working else []
+    return [each for each in (*waiting, *under_way) if each.session_hash == session]

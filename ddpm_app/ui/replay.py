@@ -4,7 +4,7 @@ __all__ = ["Replay", "replay_box"]
 
 import html
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as shortened
@@ -21,6 +21,7 @@ from ddpm_app.pictures import read_recipe
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Asked
 from ddpm_app.ui.givens import beginnings
+from ddpm_app.ui.loading import fetched
 from ddpm_app.ui.sessions import spoken
 
 ABOUT = """Every picture made here carries its recipe. Drop one in, a sheet or an animation too: the model,
@@ -42,28 +43,30 @@ class Replay:
         """What is given here is replayed; the page's own link is only restored. Returns the latter event."""
 
         @spoken
-        def from_file(file: str | None) -> Restored:
+        def from_file(file: str | None) -> Iterator[Restored]:
             if file is None:
                 raise UserError("drop a PNG or GIF in that this app made")
             name = Path(file).name
-            return restored(settings_of(read_recipe(file)), f"Replaying {name}") | {self.file: None}
+            for update in restored(settings_of(read_recipe(file)), f"Replaying {name}"):
+                yield update | {self.file: None}
 
         @spoken
-        def from_words(words: str | None) -> Restored:
-            return restored(settings_in(words or ""), "Replaying")
+        def from_words(words: str | None) -> Iterator[Restored]:
+            yield from restored(settings_in(words or ""), "Replaying")
 
-        def restored(settings: Mapping[str, Any], what: str) -> Restored:
+        def restored(settings: Mapping[str, Any], what: str) -> Iterator[Restored]:
             return self._restored(shared, settings, what, run=True)
 
-        def from_link(request: gr.Request) -> Restored:
+        def from_link(request: gr.Request) -> Iterator[Restored]:
             settings = dict(request.query_params)
             known = {"tab", *shared.forms["sample"].sayable}  # which is meant where no tab is named
             if not known & settings.keys():
-                return {self.notice: ""}
+                yield {self.notice: ""}
+                return
             try:
-                return self._restored(shared, settings, "From the link", run=False)
+                yield from self._restored(shared, settings, "From the link", run=False)
             except UserError as error:
-                return {self.notice: said("The link was not followed", [f"{error}."])}
+                yield {self.notice: said("The link was not followed", [f"{error}."])}
 
         forms = shared.forms.values()
         for state in (state for form in forms for state in (form.asked, form.go)):
@@ -87,8 +90,10 @@ class Replay:
         when(self.words.submit, from_words, self.words)
         return when(demo.load, from_link)
 
-    def _restored(self, shared: Shared, settings: Mapping[str, Any], what: str, *, run: bool) -> Restored:
-        """The tab opened, the model chosen, and a wish to the tab's form.
+    def _restored(
+        self, shared: Shared, settings: Mapping[str, Any], what: str, *, run: bool
+    ) -> Iterator[Restored]:
+        """Notices while the model comes; then the tab opened, the model chosen, a wish to the tab's form.
 
         UserError without such a tab, and for a run without such a model, which otherwise is the default one.
         """
@@ -97,15 +102,23 @@ class Replay:
         try:
             if not run:
                 listed(shared, name)
+            for here, size in shared.engine.loading(name):
+                yield {self.notice: said(fetched(here, size) if size else f"Loading {name}", [])}
             loaded = shared.engine.model(name)
         except UserError as error:
             if run:
                 raise
             name, sentences = shared.model.value, [f"{error}. The default stays."]
             loaded = shared.engine.model(name)
+        if not run and "other_model" in form.controls.keys() & settings.keys():
+            try:
+                listed(shared, settings["other_model"], form.controls["other_model"])
+            except UserError as error:
+                sentences.append(f"{error}. The default stays.")
+                settings = {key: value for key, value in settings.items() if key != "other_model"}
         values, more = form.accepted(settings, len(loaded.diffusion), beginnings(shared, name))
         chosen: Restored = {shared.model: name} if "model" in form.controls else {}
-        return {
+        yield {
             self.notice: said(f"{what}: {form.tab}" + (f" with {name}" if chosen else ""), sentences + more),
             **chosen,
             form.asked: Asked(values, len(loaded.diffusion), run),
@@ -144,7 +157,10 @@ def settings_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
 def settings_in(words: str) -> Mapping[str, Any]:
     """The settings that a link or JSON says."""
     if not words.strip().startswith("{"):
-        settings = dict(parse_qsl(urlsplit(words.strip()).query))
+        try:
+            settings = dict(parse_qsl(urlsplit(words.strip()).query))
+        except ValueError:  # no address at all
+            settings = {}
         if "tab" not in settings:
             raise UserError("there is no link to this app; paste one of Copy link, or settings as JSON")
         return settings
@@ -155,9 +171,10 @@ def settings_in(words: str) -> Mapping[str, Any]:
     return settings_of({"run": settings})
 
 
-def listed(shared: Shared, model: str) -> None:
-    """UserError unless the page offers this model: a link shall fetch nothing that nobody chose."""
-    if model not in [shared.model.value, *shared.engine.available_models(), *HUB_MODELS]:
+def listed(shared: Shared, model: str, box: Any = None) -> None:
+    """UserError unless the page or this box offers it: a link shall fetch nothing that nobody chose."""
+    offered = [shared.model.value, *shared.engine.available_models(), *HUB_MODELS]
+    if model not in [*offered, *(value for _, value in (box.choices if box else []))]:
         raise UserError(
             f"the model {shortened(model)} of the link is not in the list of this page; "
             "type its name into the model box if you trust it"

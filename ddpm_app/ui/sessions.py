@@ -114,12 +114,11 @@ class Sessions:
     def _goes(self, visitor: str) -> bool:
         return any(run.visitor == visitor and not run.token.cancelled for run in self._runs)
 
-    def stop(self, request: gr.Request, tab: str) -> str:
-        """Ends this visitor's runs in this tab; the closing line of the latest."""
-        key = _visitor(request), tab
-        stopped = self._cancel(lambda run: (run.visitor, run.tab) == key)
-        if last := self._abandoned.pop(key, None):
-            stopped.append(last)
+    def stop(self, request: gr.Request, *tabs: str) -> str:
+        """Ends this visitor's runs of these names; the closing line of the latest."""
+        keys = [(_visitor(request), tab) for tab in tabs]
+        stopped = self._cancel(lambda run: (run.visitor, run.tab) in keys)
+        stopped += [last for key in keys if (last := self._abandoned.pop(key, None))]
         return stopped[-1].clock.stopped() if stopped else bar("Nothing runs or waits in this tab.", 0)
 
     def leave(self, request: gr.Request) -> None:

@@ -88,7 +88,7 @@ class Growth:
 
     def __init__(self, paths: Sequence[Path], num_inference_steps: int) -> None:
         self.paths = tuple(paths)
-        self.now = 0  # the t that was left last
+        self.now = self.paths[0][-1].diffusion_steps if self.paths[0] else 0  # the t that was left last
         self._steps = num_inference_steps
         self._before: Tensor | None = None
         self._t: list[int] = []

@@ -124,7 +124,7 @@ def sent(num_terms: int, loaded: Model, picture: str | None = None, **_: object)
 
 def packed(num_images: int, num_inference_steps: int, picture: str | None = None, **_: object) -> int:
     """Coding: packed and unpacked again."""
-    return 2 * num_images * num_inference_steps + own(picture, *[None] * (num_images - 1))
+    return 2 * num_images * num_inference_steps + own(picture) + OWN_STEPS * (num_images - 1)
 
 
 def drawn(name: str, reverse_steps: int, loaded: Model, **_: object) -> int:

@@ -12,7 +12,9 @@ from PIL import Image
 
 from ddpm_app.commands import main, sample
 from ddpm_app.engine import (
+    BranchRequest,
     Engine,
+    Fork,
     InterpolateRequest,
     SampleRequest,
     SlerpRequest,
@@ -120,3 +122,11 @@ def test_the_snippet_finds_models_in_another_folder(
     monkeypatch.chdir(tmp_path)
     exec(snippet([replace(PLAIN, model=tiny_pipeline.name)], 2, tiny_pipeline.parent), {})
     assert size(tmp_path / "again.png") == (17, 8)
+
+
+def test_the_snippet_of_a_fork_on_a_fork_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    chain = {"model": "exact-shapes", "num_inference_steps": 5}
+    request = BranchRequest(**chain, diffusion_steps=400, branch_seed=12, forks=(Fork(800, 8),))
+    exec(snippet([request], columns=1), space := {})
+    assert torch.equal(space["rows"][0], list(Engine("cpu").run(request))[-1].images)

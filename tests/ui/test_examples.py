@@ -46,6 +46,8 @@ def test_an_example_of_another_model_makes_way_and_a_visitors_picture_stays(hand
     own = tmp_path / "own.png"
     own.write_bytes(copy.read_bytes() + b" ")
     assert begun(handlers, "mnist-28", own) == {str(own)}
+    own.unlink()  # by its age
+    assert begun(handlers, "mnist-28", own) == {str(own)}
 
 
 def test_a_page_begins_with_the_examples_of_the_model_that_it_begins_with():
@@ -70,5 +72,16 @@ def test_a_link_begins_with_an_example_of_its_own_model():
     demo = build_app(Engine("cpu"), training=False)
     follow = next(fn.fn for fn in demo.fns.values() if fn.name == "from_link")
     request = SimpleNamespace(query_params={"tab": "likelihood", "model": "mnist-28"})
-    (asked,) = [value for value in follow(request).values() if isinstance(value, Asked)]
+    *_, update = follow(request)
+    (asked,) = [value for value in update.values() if isinstance(value, Asked)]
     assert asked.values["picture"] == str(DIGITS / "0.png")
+
+
+def test_a_link_chooses_no_model_for_b_that_the_page_does_not_offer():
+    demo = build_app(Engine("cpu"), "exact-shapes", training=False)
+    follow = next(fn.fn for fn in demo.fns.values() if fn.name == "from_link")
+    for other, said in (("evil/repo", True), ("mnist-28", False), ("the same", False)):
+        *_, update = follow(SimpleNamespace(query_params={"tab": "compare", "other_model": other}))
+        (asked,) = [value for value in update.values() if isinstance(value, Asked)]
+        assert asked.values["other_model"] == ("the same" if said else other)
+        assert any("not in the list" in str(value) for value in update.values()) == said

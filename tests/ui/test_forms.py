@@ -59,6 +59,13 @@ def test_the_words_of_a_link_become_values(forms: dict[str, Form]):
     assert "model" not in values
 
 
+def test_a_seed_that_no_browser_keeps_becomes_one_that_draws_the_same(forms: dict[str, Form]):
+    for given, seed in ((2**53 - 1, 2**53 - 1), (2**60 + 5, 5), (2**63 - 1, 2**32 - 1)):
+        assert forms["sample"].accepted({"seed": str(given)}, T)[0]["seed"] == seed
+        noise = [torch.randn(3, generator=torch.Generator().manual_seed(each)) for each in (given, seed)]
+        assert torch.equal(*noise)
+
+
 def test_a_list_is_said_with_commas(forms: dict[str, Form]):
     assert forms["consistency"].accepted({"steps": "10,50"}, T)[0]["steps"] == [10, 50]
 

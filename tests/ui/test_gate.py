@@ -125,3 +125,9 @@ def test_files_are_taken_from_the_uploads_alone(client: TestClient, cache: Path,
         answer = client.post(JOIN, json={"data": [[file]]})
         assert answer.status_code == 400, file
         assert "upload" in answer.json()["detail"]
+
+
+def test_json_that_is_nested_too_deep_is_refused_in_words(client: TestClient):
+    answer = client.post(JOIN, content="[" * 10**5 + "]" * 10**5)
+    assert answer.status_code == 400
+    assert "nested" in answer.json()["detail"]

@@ -8,7 +8,8 @@ from gradio_client import Client, handle_file
 
 from ddpm_app.pictures import decode_source, read_recipe, save_png, to_picture
 from ddpm_app.ui.openings import FOLDER
-from ddpm_app.ui.replay import settings_of
+from ddpm_app.ui.replay import settings_in, settings_of
+from tests.doubles import refusal
 from tests.ui.test_server import opened
 
 TINY = {"model": "tiny-8", "seed": 5}
@@ -82,3 +83,10 @@ def test_a_branch_that_the_page_opens_with_is_no_run_of_the_sample_tab():
     settings = settings_of(read_recipe(FOLDER / "branches-1.png"))
     assert (settings["tab"], settings["branches"]) == ("branches", "650:100")
     assert settings_of({"model": "tiny-8", "seed": 3})["tab"] == "sample"
+
+
+@pytest.mark.parametrize(
+    "words", ["http://[?tab=sample", "http://x]?tab=sample", "http://a\u2100b/?tab=sample", ""]
+)
+def test_what_is_no_link_is_told_so(words: str):
+    assert "no link to this app" in refusal(lambda: settings_in(words))

@@ -69,6 +69,15 @@ def test_stop_says_how_far_the_run_had_come():
         assert "Stopped after step 3 of 10" in sessions.stop(visitor("a"), "sample")
 
 
+def test_stop_ends_runs_of_several_names_and_of_no_others():
+    sessions = Sessions()
+    with sessions.run(visitor("a"), "fork") as run, sessions.run(visitor("a"), "sample") as other:
+        run.clock.due(3, 10)
+        assert "Stopped after step 3 of 10" in sessions.stop(visitor("a"), "fork", "branches")
+        assert run.token.cancelled
+        assert not other.token.cancelled
+
+
 def test_a_user_error_is_spoken_and_a_bug_goes_to_the_log(caplog: pytest.LogCaptureFixture):
     @spoken
     def mendable():

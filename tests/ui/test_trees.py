@@ -44,6 +44,13 @@ def test_a_frame_is_kept_with_the_guess_made_from_it_and_not_with_the_one_that_l
     assert guessed[:-1] == [t - 1 for t in trunk.t[:-1]]
 
 
+def test_a_branch_that_has_not_begun_stands_at_its_fork():
+    assert Growth(read_paths("600:8/250:12"), 10).now == 250
+    growth = Growth(read_paths("5:8"), 10)
+    growth.take(next(frames(10)))
+    assert growth.now == 10
+
+
 @pytest.mark.parametrize(
     ("num_steps", "shape"), [(1000, (3, 4, 4)), (20, (3, 4, 4)), (50, (3, 256, 256)), (1, (1, 4, 4))]
 )

@@ -47,12 +47,13 @@ def build(shared: Shared) -> Results:
         growth = Growth(paths, len(visited(request, loaded)))
         for frame in shared.engine.run(request, run.token):
             growth.take(frame)
-            if run.clock.due(frame.step, frame.num_steps):
+            if not run.clock.due(frame.step, frame.num_steps):
+                continue
+            growing: Update = {status: run.clock.line()}
+            if frame.shared is not None:  # else on the way to where they begin
                 tiles = sheet(torch.cat([frame.images, frame.pred_x0_images]), columns=len(paths), gap=0)
-                yield {
-                    status: run.clock.line(),
-                    drawn: tree.drawable(growth, picture_file(tiles, "growing")),
-                }
+                growing[drawn] = tree.drawable(growth, picture_file(tiles, "growing"))
+            yield growing
         return tree.grown(growth.branches())
 
     @spoken
@@ -207,11 +208,21 @@ def build(shared: Shared) -> Results:
     undone = Undone(standing, kept, drawn)
     trunk_inputs = [shared.model, *chain.inputs, chain.rederive_eps, again]
     form = trunk_buttons.wire(
-        shared, "branches", branches, trunk_inputs, outputs, undone=undone, branches=read_paths
+        shared,
+        "branches",
+        branches,
+        trunk_inputs,
+        outputs,
+        undone=undone,
+        beside="fork",
+        branches=read_paths,
     )
     shown.share(form)
     fork_inputs: list[Any] = [path, diffusion_steps, num_branches, noise, next_seed, kept]
-    fork_buttons.run(shared, "fork", fork, fork_inputs, [*outputs, next_seed], js=PICKED, undone=undone)
+    fork_outputs = [*outputs, next_seed]
+    fork_buttons.run(
+        shared, "fork", fork, fork_inputs, fork_outputs, js=PICKED, undone=undone, beside="branches"
+    )
     return shown
 
 

@@ -155,18 +155,26 @@ def alike_in_shape(a: Model, b: Model) -> None:
 
 def race(runs: Sequence[Iterator[Frame]]) -> Iterator[tuple[list[Frame], list[float]]]:
     """The newest frame of every run and the seconds it has computed; what is behind moves next."""
-    newest, seconds = [], [0.0] * len(runs)
-    for k, run in enumerate(runs):
-        started = time.perf_counter()
-        newest.append(next(run))
-        seconds[k] = time.perf_counter() - started
+    newest, seconds = [], []
+    for run in runs:
+        frame, took = timed(run)
+        newest.append(frame)
+        seconds.append(took)
     yield list(newest), list(seconds)
     while any(frame.step < frame.num_steps for frame in newest):
         k = min(range(len(runs)), key=lambda k: newest[k].step / newest[k].num_steps)
-        started = time.perf_counter()
-        newest[k] = next(runs[k])
-        seconds[k] += time.perf_counter() - started
+        newest[k], took = timed(runs[k])
+        seconds[k] += took
         yield list(newest), list(seconds)
+
+
+def timed(run: Iterator[Frame]) -> tuple[Frame, float]:
+    """The next frame of a run and the seconds it took, those of the device too."""
+    started = time.perf_counter()
+    frame = next(run)
+    if frame.x_t.device.type != "cpu":  # or the other run would wait for it, on its own account
+        torch.accelerator.synchronize(frame.x_t.device)
+    return frame, time.perf_counter() - started
 
 
 def progress(frames: Sequence[Frame]) -> tuple[int, int]:

@@ -39,8 +39,8 @@ def build(shared: Shared) -> None:
         some(chosen)
         with shared.sessions.run(request, "schedules") as run:
             (x_0,) = own_or_given(shared, model, [picture], seed, run.token)
-        wanted = [ForwardRequest(picture=x_0, schedule=name, seed=seed) for name in chosen]
-        rows = torch.cat([shared.engine.forward(each) for each in wanted])
+            wanted = [ForwardRequest(picture=x_0, schedule=name, seed=seed) for name in chosen]
+            rows = torch.cat([shared.engine.forward(each) for each in wanted])
         steps = wanted[0].diffusion_steps
         drawing = figure(
             list(rows), chosen, {f"t = {step}": 1 for step in steps}, (x_0.shape[1], x_0.shape[2])
@@ -90,6 +90,6 @@ def build(shared: Shared) -> None:
 
 
 def some(chosen: list[str]) -> None:
-    """UserError unless there is a schedule to draw."""
-    if not chosen:
-        raise UserError(f"choose at least one schedule of {', '.join(SCHEDULES)}")
+    """UserError unless there is a schedule to draw, and each but once."""
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(f"choose at least one schedule of {', '.join(SCHEDULES)}, each once")

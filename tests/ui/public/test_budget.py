@@ -119,6 +119,10 @@ def test_what_is_no_number_is_not_multiplied(page: gr.Blocks, engine: Engine, se
     assert share(engine.limits, fn, loaded, given) == 0  # the widget or the request refuses it
 
 
+def test_to_count_the_pictures_of_a_request_takes_no_memory(engine: Engine):
+    assert WORK["coding"](10**15, 5, "a.png", loaded=engine.model(MODEL)) > 10**16
+
+
 def test_an_empty_box_of_branches_asks_for_the_trunk_alone(engine: Engine):
     chosen = {"loaded": engine.model(MODEL), "sampler": "ddpm", "variance_type": "auto"}
     trunk = WORK["branches"](10, None, **chosen)

@@ -55,6 +55,17 @@ def test_a_full_queue_says_so(page: gr.Blocks, monkeypatch: pytest.MonkeyPatch):
     assert "Queue is full" in answer.json()["detail"]
 
 
+def test_what_waits_beside_runs_is_bounded_for_each_visitor(page: gr.Blocks, monkeypatch: pytest.MonkeyPatch):
+    score = next(fn for fn in page.fns.values() if fn.name == "score")
+    body = {"data": [each.value for each in score.inputs], "fn_index": score._id, "session_hash": "many"}
+    join = f"{page.local_url}gradio_api/queue/join"
+    assert httpx.post(join, json=body).status_code == 200
+    monkeypatch.setattr("ddpm_app.ui.public.MOST_EVENTS", 0)
+    answer = httpx.post(join, json=body)
+    assert answer.status_code == 503
+    assert "under way or waiting" in answer.json()["detail"]
+
+
 def raises(x_t, t):
     raise RuntimeError("the device is gone")
 
