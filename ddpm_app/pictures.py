@@ -60,7 +60,7 @@ def read_picture(file: str | Path, image_shape: tuple[int, int, int]) -> Tensor:
             "the picture is too large: at most 8 million pixels, 25 million in a JPEG; make it smaller"
         ) from error
     except FileNotFoundError as error:
-        raise UserError("this picture is no longer kept; give it again") from error
+        raise UserError("there is no such picture, or it is no longer kept; give it again") from error
     except Exception as error:  # a damaged file raises anything, from struct.error to TypeError
         raise UserError(
             "the file cannot be read as a picture; give a whole PNG, JPEG, WebP, GIF, BMP or TIFF file"

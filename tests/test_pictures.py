@@ -198,6 +198,10 @@ def test_what_is_no_whole_picture_is_refused_in_one_sentence(tmp_path, content):
     assert "cannot be read as a picture" in refusal(lambda: read_picture(file, RGB))
 
 
-@pytest.mark.parametrize("name", [".", "missing.png", "x" * 300, "nul\0byte"])
-def test_a_folder_or_a_missing_file_is_refused_in_one_sentence(tmp_path, name):
+@pytest.mark.parametrize("name", [".", "x" * 300, "nul\0byte"])
+def test_what_is_no_file_is_refused_in_one_sentence(tmp_path, name):
     assert "cannot be read as a picture" in refusal(lambda: read_picture(tmp_path / name, RGB))
+
+
+def test_a_picture_that_is_not_there_is_told_so(tmp_path):
+    assert "no such picture" in refusal(lambda: read_picture(tmp_path / "missing.png", RGB))
