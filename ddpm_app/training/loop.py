@@ -137,7 +137,8 @@ class Run:
         begun = resume and (Path(config.out) / STATE).exists()
         with global_randomness(config.seed):
             # what the run itself has written is there even where the model it began with no longer is
-            unet = build_unet(replace(config, init_from=config.out) if begun and config.init_from else config)
+            own = str(Path(config.out).resolve()) if begun and config.init_from else config.init_from
+            unet = build_unet(replace(config, init_from=own))
         self.state = TrainingState(
             unet,
             EMAModel(
@@ -149,6 +150,8 @@ class Run:
         )
         if resume:
             load_state(Path(config.out), self.state, config)
+        if self.held_out is None:  # whatever an earlier part of the run had
+            self.state.held_out_loss = None
         self.saved = self.state.step  # the step of the state on disk
         self._agree()
         self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)

@@ -31,7 +31,7 @@ from ddpm_app.ui.files import picture_file
 BLANK = torch.zeros(1, 1, 1, dtype=torch.uint8)  # for a picture where only numbers are checked
 TRUTHS = {"true": True, "false": False}
 EXACT = 2**53 - 1  # the largest whole number that a browser keeps; only seeds go beyond
-SEEDS_ALIKE = 2**32  # seeds so far apart draw the same noise
+APART = 2**32  # seeds so far apart draw the same noise
 LONGEST = 4000  # of what a link may write into a box
 Check = Callable[[Any], object]  # raises UserError for what its control cannot take
 
@@ -242,7 +242,7 @@ def _number(name: str, given: Any, control: gr.Slider | gr.Number, length: int |
     low, high = control.minimum, length or control.maximum
     if isinstance(control.step, int) and isinstance(control.constructor_args.get("value"), int):
         number = whole(name, number, int(low or 0), MAX_SEED if high is None else int(high))
-        return number if number <= EXACT else number % SEEDS_ALIKE
+        return number if number <= EXACT else number % APART
     if (low is not None and not number >= low) or (high is not None and not number <= high):
         span = f"in {low:g}..{high:g}" if high is not None else f"{low:g} or more"
         raise UserError(f"{name} must be {span}; got {shortened(given)}")

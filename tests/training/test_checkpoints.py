@@ -197,14 +197,16 @@ def test_a_run_begun_again_and_killed_before_it_saves_is_not_the_one_before_it(c
     assert [at.step for at in train(config, report_every=1)] == [1, 2, 3, 4]
 
 
-def test_a_run_goes_on_where_the_model_it_began_with_is_gone(config, tmp_path):
+def test_a_run_goes_on_where_the_model_it_began_with_is_gone(config, tmp_path, monkeypatch):
     given, whole = str(tmp_path / "given"), str(tmp_path / "whole")
     list(train(replace(config, out=given, num_steps=1)))
-    config = replace(config, init_from=given)
+    config = replace(config, init_from=given, out=str(tmp_path / "mnist-28"))
     list(train(replace(config, out=whole)))
     answers = iter([False, True])
     list(train(config, stopping=lambda: next(answers)))
     shutil.rmtree(given)
+    monkeypatch.chdir(tmp_path)
+    config = replace(config, out="mnist-28")  # the folder here, not the bundled model
     assert [at.step for at in train(config, report_every=1)] == [3, 4]
     assert_same_weights(config.out, whole)
 
@@ -217,6 +219,9 @@ def test_the_loss_of_held_out_pictures_is_known_after_a_pause(config, pictures):
     assert next(begun).step == 3
     begun.close()
     assert "on 6 pictures kept out of the training" in Path(config.out, "README.md").read_text()
+    *_, last = train(replace(config, held_out=""))
+    assert last.held_out_loss is None
+    assert "kept out of the training" not in Path(config.out, "README.md").read_text()
 
 
 def test_a_second_run_into_the_same_folder_is_refused_while_the_first_one_works(config):

@@ -7,7 +7,6 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import gradio as gr
 import httpx
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from PIL import Image
 
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.pictures import read_recipe
-from ddpm_app.ui import launch_options
 from tests.ui.conftest import MODEL
 from tests.waiting import wait_until
 
@@ -282,14 +280,3 @@ def test_what_is_no_finite_number_gets_its_sentence(url: str, name: str, field: 
 def test_neither_is_the_seed_of_the_other_end(url: str, value: str):
     body = f'{{"model": "{MODEL}", "kind": "sphere", "other_seed": {value}}}'
     assert "other_seed must be a whole number in" in answer_to(url, "/interpolate", body)
-
-
-def test_a_page_that_a_busy_machine_is_slow_to_answer_stays(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)  # nothing within the 3 s of Gradio's
-    with gr.Blocks(analytics_enabled=False) as small:
-        gr.Markdown("here")
-    small.launch(prevent_thread_lock=True, quiet=True, **launch_options())
-    try:
-        assert httpx.get(small.local_url).status_code == 200
-    finally:
-        small.close()

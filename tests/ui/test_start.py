@@ -3,8 +3,10 @@ import inspect
 import urllib.request
 
 import gradio as gr
+import httpx
 import pytest
 
+from ddpm_app.ui import launch_options
 from ddpm_app.ui.stubs import without_stubs
 
 
@@ -52,3 +54,14 @@ def test_the_start_script_asks_its_own_server_without_a_proxy(
     assert all(urllib.request.proxy_bypass(host) for host in ("127.0.0.1", "localhost", "192.0.2.7"))
     assert bool(urllib.request.proxy_bypass("corp.example")) == others
     assert not urllib.request.proxy_bypass("huggingface.co")
+
+
+def test_a_page_that_a_busy_machine_is_slow_to_answer_stays(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)  # nothing within the 3 s of Gradio's
+    with gr.Blocks(analytics_enabled=False) as small:
+        gr.Markdown("here")
+    small.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    try:
+        assert httpx.get(small.local_url).status_code == 200
+    finally:
+        small.close()
