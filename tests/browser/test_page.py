@@ -269,6 +269,8 @@ def test_no_tab_scrolls_sideways(browser: Browser, url: str, width: int):
             page.locator(".overflow-dropdown button").filter(has_text=tab).click()
         expect(page.locator(".about").filter(visible=True).first).to_be_visible(timeout=PATIENCE)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    first = "Settings" if width == 390 else "Use via API"  # and no dot before it
+    assert page.locator("footer").inner_text().strip().startswith(first)
     page.close()
 
 
