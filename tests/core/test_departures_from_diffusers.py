@@ -1,8 +1,4 @@
-"""Agreement with diffusers' schedulers, step by step, and each place where ours departs from them on purpose.
-
-The agreement runs diffusers' formulas on float64 tables, so that only the images' float32 rounding is left;
-what its own float32 tables cost is a test of its own. Seen with diffusers 0.42.
-"""
+"""Each place where our steps depart from those of diffusers' schedulers on purpose."""
 
 from itertools import pairwise
 
@@ -11,139 +7,26 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from ddpm_app.core.diffusion import GaussianDiffusion
-from ddpm_app.core.samplers import ddim, ddpm
-from ddpm_app.core.schedules import linear_betas
 from ddpm_app.errors import UserError
-
-T = 1000
-BETAS = linear_betas(T)
-SHAPE = (1, 3, 8, 8)
-NOISE_SEED = 5
-ROUNDING = {"rtol": 1e-6, "atol": 1e-6}  # float32, the same products and sums in another order
-
-predictions = pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
-clips = pytest.mark.parametrize("clip", [True, False], ids=["clip", "free"])
-
-
-def randn(seed, *shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-X_T, OUTPUT, NOISE = randn(0, *SHAPE), randn(1, *SHAPE), randn(NOISE_SEED, *SHAPE)
-VARIANCE_OUTPUT = randn(2, *SHAPE).tanh()
-
-
-def theirs(kind, steps=T, float64=True, **config):
-    scheduler = kind(**config)
-    scheduler.set_timesteps(steps)
-    if float64:
-        scheduler.alphas_cumprod = torch.cumprod(1 - BETAS, 0)
-    return scheduler
-
-
-def chain_of(scheduler, prediction_type="epsilon", variance_type="fixed_small", clip=True):
-    """Our chain over the timesteps that their scheduler visits."""
-    trained = GaussianDiffusion(BETAS, prediction_type, variance_type, clip)
-    return trained.respaced(scheduler.timesteps.tolist()[::-1])
-
-
-def their_ddpm(scheduler, t, output=OUTPUT):
-    return scheduler.step(output, t, X_T, generator=torch.Generator().manual_seed(NOISE_SEED)).prev_sample
-
-
-def their_ddim(scheduler, t, eta=0.0, clipped=True, output=OUTPUT):
-    noise = NOISE if eta else None
-    options = {"eta": eta, "use_clipped_model_output": clipped, "variance_noise": noise}
-    return scheduler.step(output, t, X_T, **options).prev_sample
-
-
-def our_ddpm(chain, i, output=OUTPUT):
-    return ddpm(chain, chain.p_mean_variance(output, X_T, torch.tensor([i])), X_T, i, lambda: NOISE)
-
-
-def our_ddim(chain, i, eta=0.0, **options):
-    p = chain.p_mean_variance(OUTPUT, X_T, torch.tensor([i]))
-    return ddim(chain, p, X_T, i, lambda: NOISE, eta=eta, **options)
-
-
-def places(chain):
-    last = len(chain) - 1
-    return sorted({0, 1, 2, last // 4, last // 2, last - 1, last})
-
-
-def distance(a, b):
-    return (a - b).abs().max().item()
-
-
-# where both agree
-
-
-@clips
-@predictions
-@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large", "learned_range"])
-@pytest.mark.parametrize(("steps", "spacing"), [(1000, "leading"), (50, "leading"), (30, "linspace")])
-def test_a_ddpm_step_is_that_of_diffusers(prediction_type, variance_type, steps, spacing, clip):
-    config = {"prediction_type": prediction_type, "variance_type": variance_type, "clip_sample": clip}
-    scheduler = theirs(DDPMScheduler, steps, timestep_spacing=spacing, **config)
-    chain = chain_of(scheduler, prediction_type, variance_type, clip)
-    output = torch.cat([OUTPUT, VARIANCE_OUTPUT], 1) if variance_type == "learned_range" else OUTPUT
-    for i in places(chain):
-        expected = their_ddpm(scheduler, int(chain.timesteps[i]), output)
-        torch.testing.assert_close(our_ddpm(chain, i, output), expected, **ROUNDING)
-
-
-@predictions
-@pytest.mark.parametrize("steps", [50, 30, 600])
-def test_a_trailing_ddpm_step_is_that_of_diffusers_but_for_the_last(prediction_type, steps):
-    config = {"prediction_type": prediction_type, "timestep_spacing": "trailing"}
-    scheduler = theirs(DDPMScheduler, steps, variance_type="fixed_large", **config)
-    chain = chain_of(scheduler, prediction_type, "fixed_large")
-    for i in places(chain)[1:]:
-        expected = their_ddpm(scheduler, int(chain.timesteps[i]))
-        torch.testing.assert_close(our_ddpm(chain, i), expected, **ROUNDING)
-
-
-@clips
-@predictions
-@pytest.mark.parametrize("eta", [0.0, 0.5])
-@pytest.mark.parametrize(("steps", "spacing"), [(1000, "leading"), (50, "leading"), (50, "trailing")])
-def test_a_ddim_step_is_that_of_diffusers_with_its_clipped_output_option(
-    prediction_type, eta, steps, spacing, clip
-):
-    config = {"prediction_type": prediction_type, "timestep_spacing": spacing, "clip_sample": clip}
-    scheduler = theirs(DDIMScheduler, steps, **config)
-    chain = chain_of(scheduler, prediction_type, clip=clip)
-    for i in places(chain):
-        expected = their_ddim(scheduler, int(chain.timesteps[i]), eta)
-        torch.testing.assert_close(our_ddim(chain, i, eta), expected, **ROUNDING)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 50, 100, 500, 1000])
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-def test_the_timesteps_are_those_of_diffusers_where_their_number_divides_T(steps, spacing):
-    scheduler = theirs(DDPMScheduler, steps, timestep_spacing=spacing)
-    ours = GaussianDiffusion(BETAS).respaced(steps, spacing).timesteps
-    assert ours.flip(0).tolist() == scheduler.timesteps.tolist()
-
-
-@pytest.mark.parametrize("steps", [2, 3, 7, 30, 600, 999])
-@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
-def test_trailing_and_linspace_timesteps_are_those_of_diffusers_for_any_number_above_1(steps, spacing):
-    scheduler = theirs(DDPMScheduler, steps, timestep_spacing=spacing)
-    ours = GaussianDiffusion(BETAS).respaced(steps, spacing).timesteps
-    assert ours.flip(0).tolist() == scheduler.timesteps.tolist()
-
-
-def test_q_sample_and_velocity_are_those_of_diffusers():
-    scheduler, diffusion = theirs(DDPMScheduler), GaussianDiffusion(BETAS)
-    for t in torch.tensor([[0], [1], [499], [999]]):
-        # add_noise casts the table to float32 before it subtracts from 1: off by 8e-5 of 0.01 at t = 0
-        tolerance = {"rtol": 0, "atol": 5e-6}
-        expected = scheduler.add_noise(X_T, NOISE, t)
-        torch.testing.assert_close(diffusion.q_sample(X_T, t, NOISE), expected, **tolerance)
-        expected = scheduler.get_velocity(X_T, NOISE, t)
-        torch.testing.assert_close(diffusion.velocity(X_T, t, NOISE), expected, **tolerance)
-
+from tests.core.beside_diffusers import (
+    BETAS,
+    NOISE,
+    OUTPUT,
+    ROUNDING,
+    SHAPE,
+    X_T,
+    T,
+    chain_of,
+    clips,
+    distance,
+    our_ddim,
+    our_ddpm,
+    places,
+    predictions,
+    their_ddim,
+    their_ddpm,
+    theirs,
+)
 
 # timesteps
 
