@@ -22,6 +22,7 @@ from typing import TypeVar, get_args
 
 from torch import nn
 
+from ddpm_app.core.diffusion import GaussianDiffusion
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import exact, folder, hub
 from ddpm_app.models.model import Model, Precision, resolve_device
@@ -66,10 +67,15 @@ def load_model(
     return _read(name, checkpoints, lambda path: folder.load(name, path, where, precision), report)
 
 
-def read_network(name: str | Path, *, checkpoints: Path = BUNDLED) -> nn.Module:
-    """The bare network of the model of that name, in float32 on the CPU, for training on."""
+def read_network(name: str | Path, *, checkpoints: Path = BUNDLED) -> tuple[nn.Module, GaussianDiffusion]:
+    """The bare network of the model of that name, in float32 on the CPU, for training on, and its chain."""
     name = str(name).strip()
-    return _read(name, checkpoints, lambda path: folder.read_network(name, folder.describe(name, path)))
+
+    def read(path: Path) -> tuple[nn.Module, GaussianDiffusion]:
+        description = folder.describe(name, path)
+        return folder.read_network(name, description), description.diffusion
+
+    return _read(name, checkpoints, read)
 
 
 def _read(name: str, checkpoints: Path, read: Callable[[Path], Read], report: Report = unwatched) -> Read:

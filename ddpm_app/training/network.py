@@ -37,9 +37,14 @@ def build_unet(config: TrainingConfig):
     }
     if not config.init_from:
         return UNet2DModel(**settings)
-    given = read_network(config.init_from)
+    given, diffusion = read_network(config.init_from)
     if not isinstance(given, UNet2DModel):
         raise UserError(f"init_from {config.init_from} is no UNet2DModel, which is what is trained here")
+    if diffusion.prediction_type != config.prediction_type:
+        raise UserError(
+            f"init_from {config.init_from} learned to predict another thing; "
+            f"take its prediction_type, {diffusion.prediction_type}"
+        )
     # what no setting names is the given network's, but for the place where that lay
     inherited: Any = given.config
     own = {name: value for name, value in inherited.items() if name != "_name_or_path"}

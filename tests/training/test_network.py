@@ -43,7 +43,7 @@ def test_a_learned_variance_doubles_the_outputs(config, variance_type):
 
 
 def test_a_run_begins_with_the_weights_of_the_model_named(config, given):
-    wanted, begun = weights(read_network(given)), weights(build_unet(replace(config, init_from=given)))
+    wanted, begun = weights(read_network(given)[0]), weights(build_unet(replace(config, init_from=given)))
     assert wanted.keys() == begun.keys()
     assert all(torch.equal(wanted[name], begun[name]) for name in wanted)
 
@@ -53,7 +53,7 @@ def test_a_variance_that_the_model_lacks_begins_at_zero(config, given):
     x_t, t = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 7])
     with torch.inference_mode():
         prediction, variance = unet(x_t, t).sample.chunk(2, dim=1)
-        wanted = read_network(given).eval()(x_t, t).sample
+        wanted = read_network(given)[0].eval()(x_t, t).sample
     # the convolution of six channels may add in another order than that of three
     torch.testing.assert_close(prediction, wanted, rtol=1e-5, atol=1e-6)
     assert not variance.any()
@@ -64,7 +64,7 @@ def test_a_model_that_learned_its_variance_keeps_it(config, tmp_path):
         torch.manual_seed(99)
         learned = save_pipeline(tmp_path / "learned", build_unet(replace(config, **LEARNING)))
     unet = build_unet(replace(config, init_from=str(learned), **LEARNING))
-    assert torch.equal(unet.conv_out.weight, read_network(learned).conv_out.weight)
+    assert torch.equal(unet.conv_out.weight, read_network(learned)[0].conv_out.weight)
 
 
 def test_what_no_setting_names_is_the_given_model_s(config, tmp_path):
@@ -90,10 +90,11 @@ def test_where_the_given_model_lay_is_not_told(config, given):
         {"channels": 1},
         {"norm_num_groups": 4},  # of the same shapes
         {"attention_head_dim": 8},
+        {"prediction_type": "v_prediction"},
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_another_network_is_refused(config, given, changes):
+def test_a_model_that_computes_another_thing_is_refused(config, given, changes):
     sentence = refusal(lambda: build_unet(replace(config, init_from=given, **changes)))
     assert given in sentence
     assert next(iter(changes)) in sentence
