@@ -25,12 +25,13 @@ from ddpm_app.errors import UserError
 
 # of one forward pass, over all its images: bounds memory, and the wait for a Stop
 PIXELS_PER_PASS = {"cpu": 2**16, "mps": 2**18, "cuda": 2**20}
-# what the CPU, MPS and cuBLAS say in a plain RuntimeError
+PASSES_BEFORE_MORE = 64
 STALLED = "the network of this model has not answered in time; choose another model, or come back later"
 NO_NUMBERS = (
     "the network of this model answers with what is no number; its weights are damaged, or too large "
     "for this arithmetic: choose exact instead of fast, or another model"
 )
+# what the CPU, MPS and cuBLAS say in a plain RuntimeError
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -59,6 +60,14 @@ class Call:
         return not self.left or self.error is not None or self.token.cancelled
 
 
+@dataclass
+class Lowered:
+    """A bound on the images of a pass, and how many full passes have fitted."""
+
+    images: int
+    passes: int = 0
+
+
 class Batcher:
     """Computes the calls of any number of threads, one forward pass at a time, each in at most `patience`."""
 
@@ -69,7 +78,7 @@ class Batcher:
         self._patience = Patience(patience)
         self._stalled: WeakSet[Denoiser] = WeakSet()  # still at a pass that nobody waits for
         self._end: Callable[[], object] | None = None  # waits for the pass under way
-        self._lowered: WeakKeyDictionary[Denoiser, int] = WeakKeyDictionary()  # images a pass that fit
+        self._lowered: WeakKeyDictionary[Denoiser, Lowered] = WeakKeyDictionary()  # for lack of memory
 
     def compute(
         self, denoiser: Denoiser, token: CancelToken, x_t: Tensor, t: Tensor, *, alone: bool = False
@@ -117,6 +126,7 @@ class Batcher:
         except Exception as error:
             self._failed(batch, error)
         else:
+            self._fitted(batch)
             for call, part, finite in zip(batch, parts, sound, strict=True):
                 call.parts.append(part)
                 if not finite:
@@ -143,11 +153,21 @@ class Batcher:
         group = [call for call in waiting if call.denoiser is first.denoiser and not call.alone]
         group = [first] if first.alone else group
         most = PIXELS_PER_PASS[first.x_t.device.type] // first.x_t[0, 0].numel()
-        bound = self._lowered.get(first.denoiser, max(1, most))
+        lowered = self._lowered.get(first.denoiser)
+        bound = min(lowered.images if lowered else most, max(1, most))
         shares = fair_shares([call.left for call in group[:bound]], bound)
         batch = dict(zip(group, shares, strict=False))
         self._calls.sort(key=batch.__contains__)  # stable: who is served now goes behind all others
         return batch
+
+    def _fitted(self, batch: dict[Call, int]) -> None:
+        """Counts a full pass; after many, what took the memory may be gone, and twice as much is tried."""
+        denoiser = next(iter(batch)).denoiser
+        lowered = self._lowered.get(denoiser)
+        if lowered and sum(batch.values()) == lowered.images:
+            lowered.passes += 1
+            if lowered.passes == PASSES_BEFORE_MORE:
+                self._lowered[denoiser] = Lowered(2 * lowered.images)
 
     def _failed(self, batch: dict[Call, int], error: Exception) -> None:
         """Lowers the bound for lack of memory, finds the guilty one of several, or tells the only one."""
@@ -160,7 +180,7 @@ class Batcher:
                 if call.denoiser is first.denoiser:
                     call.error = UserError(STALLED)
         elif no_memory and size > 1:
-            self._lowered[first.denoiser] = size // 2
+            self._lowered[first.denoiser] = Lowered(size // 2)
         elif others:
             for call in batch:
                 call.alone = True

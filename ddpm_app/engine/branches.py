@@ -62,6 +62,8 @@ class BranchRequest(SampleRequest):
             )
         if self.langevin_steps:
             raise UserError("branches take no Langevin corrections; set langevin_steps to 0")
+        if self.x_t is not None and not (isinstance(self.x_t, Tensor) and self.x_t.is_floating_point()):
+            raise UserError(f"x_t must be a tensor of floats; got {shortened(self.x_t)}")
         self._set("diffusion_steps", whole("diffusion_steps", self.diffusion_steps, 1, MAX_STEPS))
         self._set("branch_seed", whole("branch_seed", self.branch_seed, 0, MAX_SEED))
         if not isinstance(self.forks, list | tuple):
@@ -85,6 +87,8 @@ def branch(request: BranchRequest, model: Model) -> Iterator[Frame]:
     chain = chain_of(request, model)
     goal, done = _place(chain, request.diffusion_steps), 0
     if request.x_t is not None:
+        if tuple(request.x_t.shape) != model.image_shape:
+            raise UserError(f"x_t must have the shape {model.image_shape}; got {tuple(request.x_t.shape)}")
         x_t = request.x_t[None]
     else:
         x_t = torch.randn(model.image_shape, generator=generators([request.seed])[0])[None]

@@ -171,7 +171,8 @@ class Engine:
         return self._metered(request, token) if self.limits.public else self._perform(request, token)
 
     def _metered(self, request: Any, token: CancelToken) -> Iterator[Any]:
-        token.check()
+        for _ in self.loading(request.model, request.precision):
+            token.check()
         self._spend(request, self.model(request.model, request.precision), token)
         yield from self._perform(request, token)
 
@@ -192,7 +193,8 @@ class Engine:
             self._active.add(token)
         try:
             token.check()
-            with worker.shelf.borrow(*self._wanted(worker, request.model, request.precision)) as model:
+            key, written, load = self._wanted(worker, request.model, request.precision)
+            with worker.shelf.borrow(key, written, load, token.check) as model:
                 compute = partial(worker.batcher.compute, alone=getattr(request, "alone", False))
                 yield replace(model, denoiser=partial(compute, model.denoiser, token), check=token.check)
         finally:

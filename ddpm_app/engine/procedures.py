@@ -42,7 +42,7 @@ def sample(request: SampleRequest, model: Model) -> Iterator[Frame]:
 
 def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
     """One chain down to x_t, or a picture noised to it; from there each continuation has its own noise."""
-    t = _index(request.diffusion_steps, model.diffusion)
+    t = index_of(request.diffusion_steps, model.diffusion)
     chain = through(chain_of(request, model), t)
     lower = lower_part(chain, t)
     if request.picture is None:
@@ -68,7 +68,7 @@ def interpolate(request: InterpolateRequest, model: Model) -> Iterator[Frame]:
         mixed = mix(ends[0], ends[1], weights)
         yield Frame(1, 1, 0, mixed, mixed, torch.stack(ends))
         return
-    t = _index(request.diffusion_steps, model.diffusion)
+    t = index_of(request.diffusion_steps, model.diffusion)
     chain = lower_part(chain_of(request, model), t)
     seeds = [request.seed, request.seed if request.shared_noise else request.seed + 1]
     noised = [_noised(end, t, model.diffusion, seed)[0] for end, seed in zip(ends, seeds, strict=True)]
@@ -159,7 +159,7 @@ def noise_of(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=generators([seed ^ NOISE_STREAM])[0])
 
 
-def _index(diffusion_steps: int, diffusion: GaussianDiffusion) -> int:
+def index_of(diffusion_steps: int, diffusion: GaussianDiffusion) -> int:
     """The 0-based timestep behind a number of diffusion steps, the paper's t."""
     if not 1 <= diffusion_steps <= len(diffusion):
         raise UserError(

@@ -92,10 +92,15 @@ class Shelf:
         return loading
 
     @contextmanager
-    def borrow(self, key: Key, written: int, load: Callable[[Report], Model]) -> Iterator[Model]:
-        """The model, which stays within the block."""
+    def borrow(
+        self, key: Key, written: int, load: Callable[[Report], Model], check: Callable[[], None]
+    ) -> Iterator[Model]:
+        """The model, which stays within the block; `check` may raise while it is loaded."""
         while True:
-            model = self.ask(key, written, load).model.result()
+            loading = self.ask(key, written, load)
+            for _ in loading.progress():
+                check()
+            model = loading.model.result()
             with self._lock:
                 kept = self._kept.get(key)
                 if kept and kept.model is model:  # else it had to leave this moment

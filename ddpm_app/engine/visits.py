@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.procedures import lower_part, through
-from ddpm_app.engine.procedures import chain_of
+from ddpm_app.engine.procedures import chain_of, index_of
 from ddpm_app.engine.requests import AUTO, InterpolateRequest, SampleRequest, StochasticRequest
 from ddpm_app.models import Model
 
@@ -20,7 +20,9 @@ def visited(request: SampleRequest, model: Model) -> list[int]:
         if request.diffusion_steps == 0:
             return []
         from_noise = isinstance(request, StochasticRequest) and request.picture is None
-        chain = (through if from_noise else lower_part)(chain, request.diffusion_steps - 1)
+        chain = (through if from_noise else lower_part)(
+            chain, index_of(request.diffusion_steps, model.diffusion)
+        )
     return [t + 1 for t in reversed(chain.timesteps.tolist())]
 
 

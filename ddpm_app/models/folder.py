@@ -208,7 +208,7 @@ def read_diffusion(name: str, settings: Mapping[str, Any], notes: list[str]) -> 
     try:
         return GaussianDiffusion(
             read_betas(settings),
-            settings.get("prediction_type", "epsilon"),
+            settings.get("prediction_type", "epsilon" if settings.get("predict_epsilon", True) else "sample"),
             VARIANCE_NAMES.get(variance_type, variance_type),
             bool(settings.get("clip_sample", True)),
             timestep_spacing=settings.get("timestep_spacing", "leading"),

@@ -2,6 +2,7 @@
 
 __all__ = ["Compiler", "Layout", "Pieces", "fitting"]
 
+import gc
 import hashlib
 import io
 import os
@@ -145,6 +146,7 @@ class Compiler:
             decoder = TorchScriptPythonDecoder(
                 _Output(self._network).eval(), example_input=inputs, trace_kwargs={"check_trace": False}
             )
+        gc.collect()  # tracing leaves a cycle behind, a function that calls itself, which holds the network
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
 

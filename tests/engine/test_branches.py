@@ -112,6 +112,11 @@ def test_a_fork_to_the_seed_that_goes_on_anyway_changes_nothing(engine, model):
     assert torch.equal(plain[-1].x_t, spelled[-1].x_t)
 
 
+@pytest.mark.parametrize("x_t", ["a", torch.zeros(1, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
+def test_an_x_t_that_this_model_cannot_go_on_from_is_refused(engine, x_t):
+    assert "x_t" in refusal(lambda: grown(engine, "tiny-8", x_t=x_t))
+
+
 def test_a_branch_of_x_T_shares_nothing_but_x_T(engine):
     frames = grown(engine, "tiny-8", diffusion_steps=901, branch_seed=100, num_images=2)
     x_T = torch.randn(3, 8, 8, generator=generators([SEED])[0])

@@ -13,6 +13,7 @@ from ddpm_app.engine import (
     SampleRequest,
     StochasticRequest,
 )
+from ddpm_app.engine import engine as engines
 from tests.waiting import wait_until
 
 TINY = {"model": "tiny-8", "num_inference_steps": 20, "num_images": 1}
@@ -94,6 +95,27 @@ def test_a_run_stopped_while_it_waits_for_the_device_never_uses_it(engine, watch
             stopped.result(timeout=60)
         assert len(other.result(timeout=60)) == 3
     assert calls == [1, 1, 1]
+    assert_free(engine)
+
+
+@every_run
+def test_a_run_stopped_while_its_model_is_loaded_waits_for_it_no_longer(tiny_pipeline, monkeypatch, start):
+    begun, go_on, load = threading.Event(), threading.Event(), engines.load_model
+
+    def slowly(*args, **kwargs):
+        begun.set()
+        assert go_on.wait(60)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(engines, "load_model", slowly)
+    engine, token = Engine("cpu", tiny_pipeline.parent), CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(lambda: list(start(engine, token)))
+        assert begun.wait(60)
+        token.cancel()
+        with pytest.raises(Cancelled):
+            outcome.result(timeout=60)
+        go_on.set()
     assert_free(engine)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ddpm_app.engine import InterpolateRequest, SampleRequest, StochasticRequest, visited, visits
+from tests.doubles import refusal
 
 PICTURE = torch.zeros(3, 8, 8, dtype=torch.uint8)
 TINY = {"model": "tiny-8", "num_inference_steps": 5, "num_images": 2}
@@ -21,6 +22,13 @@ REQUESTS = [
 def test_the_timesteps_told_are_those_of_the_frames_counted_from_1(engine, request_):
     left = [frame.t + 1 for frame in engine.run(request_)]
     assert visited(request_, engine.model("tiny-8")) == left
+
+
+@pytest.mark.parametrize("kind", [StochasticRequest, InterpolateRequest])
+def test_more_diffusion_steps_than_the_chain_has_are_refused_by_that_name(engine, kind):
+    ends = ENDS if kind is InterpolateRequest else {}
+    request = kind(**TINY, **ends, diffusion_steps=1500, variance_type="analytic")
+    assert "diffusion_steps" in refusal(lambda: list(engine.run(request)))
 
 
 def test_mixing_bare_pixels_visits_nothing(engine):

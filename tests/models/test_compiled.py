@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 import threading
@@ -224,6 +225,18 @@ def layouts(monkeypatch):
 
     monkeypatch.setattr(pieces.Compiler, "compile", watched)
     return made, before
+
+
+def test_nothing_of_a_compiled_network_stays_in_memory_once_it_is_let_go():
+    network = tiny_network()
+    gone, denoiser = ref(network), settled(network)
+    assert str(denoiser) == OPENVINO
+    gc.disable()  # nobody is to come by later
+    try:
+        del network, denoiser
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_network_that_left_memory_while_another_was_compiled_is_not_compiled(layouts):

@@ -71,6 +71,8 @@ def test_its_networks_are_converted_exactly(file, arguments):
     torch.testing.assert_close(model.denoiser(x_t, t), expected, rtol=1e-4, atol=1e-4)
     learned = arguments.get("outputs") == 6
     assert model.diffusion.variance_type == ("learned_range" if learned else "fixed_small")
+    # whose loss is that of eps, although its weights lie there for v
+    assert model.diffusion.prediction_type == ("epsilon" if learned else "v_prediction")
     assert facts["weights"].value.startswith("averaged (EMA)")
     assert facts["attention heads"].value == "2 of 6 channels"
     assert model.operations() > 0
@@ -94,6 +96,13 @@ def test_the_network_alone_has_the_librarys_default_and_an_assumed_schedule(file
     facts = convert(file, file.with_suffix(""), Settings(**SIZE, schedule="cosine"))
     assert load_model(file.with_suffix(""), "cpu").diffusion.prediction_type == "v_prediction"
     assert (facts["prediction_type"].source, facts["schedule"].source) == ("assumed", "given")
+
+
+def test_beside_a_learned_variance_the_network_alone_predicts_eps(file):
+    torch.save(lucidrains_tensors(outputs=6), file)
+    facts = convert(file, file.with_suffix(""), Settings(**SIZE))
+    assert load_model(file.with_suffix(""), "cpu").diffusion.prediction_type == "epsilon"
+    assert facts["prediction_type"].source == "read"
 
 
 def test_without_betas_the_schedule_is_the_librarys_default(file):

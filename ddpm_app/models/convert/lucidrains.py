@@ -61,21 +61,25 @@ def read(tensors: Tensors, beside: Tensors, settings: Settings, facts: Facts) ->
         "attention_head_dim": head_channels,
         "num_memories": memories,
     }
-    variance_type = "learned_range" if outputs == 2 * channels else "fixed_small"
-    return Converted(config, dict(tensors), variance_type, chain(beside, facts), schedule="sigmoid")
+    learned = outputs == 2 * channels
+    variance_type = "learned_range" if learned else "fixed_small"
+    return Converted(config, dict(tensors), variance_type, chain(beside, facts, learned), schedule="sigmoid")
 
 
-def chain(beside: Tensors, facts: Facts) -> dict[str, Any]:
+def chain(beside: Tensors, facts: Facts, learned: bool) -> dict[str, Any]:
     """The scheduler's arguments that a saved GaussianDiffusion tells: its betas, and what is predicted.
 
     Its loss weights are functions of the SNR that differ by what is predicted (Hang et al. 2023, clipped or
-    not): at an SNR of 1/2 they are 1, 1/2 or 1/3.
+    not): at an SNR of 1/2 they are 1, 1/2 or 1/3. The learned variance is trained with eps alone, by a loss
+    that leaves these weights unused.
     """
+    if learned:
+        facts["prediction_type"] = Fact("epsilon, by twice the channels out", "read")
     if "betas" not in beside:
-        return {"prediction_type": "v_prediction"}  # the library's default
+        return {"prediction_type": "epsilon" if learned else "v_prediction"}  # the library's default
     facts["schedule"] = Fact(f"{len(beside['betas'])} betas", "read")
     read = {"trained_betas": beside["betas"].tolist()}
-    if "loss_weight" not in beside:  # the learned variance is trained with eps alone
+    if learned or "loss_weight" not in beside:
         return read
     snr = (beside["alphas_cumprod"] / (1 - beside["alphas_cumprod"])).double()
     t = (snr - 0.5).abs().argmin()
