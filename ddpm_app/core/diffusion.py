@@ -196,7 +196,8 @@ class GaussianDiffusion:
     ) -> ReverseGaussian:
         """p(x_{t-1} | x_t): the posterior at x0-hat, clipped when the chain, or the caller, says so (eq. 11).
 
-        `model_output` has the channels of x_t, or twice as many where the variance is learned.
+        `model_output` has the channels of x_t, or twice as many where the variance is learned. A mean in it
+        counts as the x0-hat that it implies, which clipping and respacing reach; with neither it is the mean.
         """
         prediction, variance_output = self.split_output(model_output, x_t)
         unclipped_x0 = self._pred_x0(prediction, x_t, t)

@@ -20,9 +20,8 @@ def visited(request: SampleRequest, model: Model) -> list[int]:
         if request.diffusion_steps == 0:
             return []
         from_noise = isinstance(request, StochasticRequest) and request.picture is None
-        chain = (through if from_noise else lower_part)(
-            chain, index_of(request.diffusion_steps, model.diffusion)
-        )
+        t = index_of(request.diffusion_steps, model.diffusion)
+        chain = (through if from_noise else lower_part)(chain, t)
     return [t + 1 for t in reversed(chain.timesteps.tolist())]
 
 

@@ -11,6 +11,7 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError, one_of
 
 LEARNED = ("learned", "learned_range")
+MAX_IMAGE_SIZE = 1024  # of a model that is loaded
 TRACKERS = ("tensorboard", "trackio")
 PLACES = ("data", "out", "held_out", "init_from")  # which another machine may not have
 
@@ -71,6 +72,8 @@ class TrainingConfig:
             one_of(name, getattr(self, name), allowed)
         for name in ("image_size", "num_steps", "batch_size", "save_every", "sample_every"):
             self._at_least(name, 1)
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise UserError(f"image_size must be at most {MAX_IMAGE_SIZE} pixels; got {self.image_size}")
         for name in ("num_train_timesteps", "layers_per_block", "gradient_accumulation_steps"):
             self._at_least(name, 1)
         for name in ("warmup_steps", "attention_head_dim", "min_snr_gamma", "max_grad_norm"):

@@ -164,7 +164,11 @@ def send_buttons(
     gr.HTML("Send the picked picture to", elem_classes="sendlabel")
     return {
         label: gr.Button(label, size="sm", min_width=90).click(
-            sending(tab), [shown.gallery, shown.picked], [image, tabs], queue=False, api_visibility="private"
+            sending(tab),
+            [shown.gallery, shown.picked],
+            [image, tabs],
+            show_progress="hidden",
+            api_visibility="private",
         )
         for label, (tab, image) in targets.items()
     }

@@ -3,7 +3,6 @@
 __all__ = ["RunButtons", "Undone", "linked", "run_buttons"]
 
 import functools
-import html
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -102,7 +101,7 @@ def refusals_kept(handler: Callable, status: Component) -> Callable:
         try:
             yield from handler(*args, **kwargs)
         except gr.Error as error:
-            yield {status: bar(html.escape(str(error.message), quote=False), 0)}
+            yield {status: bar(str(error.message), 0)}
             raise
 
     return stream

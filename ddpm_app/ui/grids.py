@@ -76,11 +76,12 @@ class StepGrid:
 
     @property
     def captions(self) -> list[str]:
-        """One for each image, short enough to be read under it: steps and seed."""
+        """One for each image, short enough to be read under it: its block, if of several, steps and seed."""
+        several = len(self.blocks) > 1
         return [
-            f"S {count}, {seed}"
+            (f"{title}, " if several else "") + f"S {count}, {seed}"
             for count in self.steps
-            for block in self.blocks.values()
+            for title, block in self.blocks.items()
             for seed in block.seeds
         ]
 

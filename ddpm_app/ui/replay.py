@@ -43,18 +43,22 @@ class Replay:
         """What is given here is replayed; the page's own link is only restored. Returns the latter event."""
 
         @spoken
-        def from_file(file: str | None) -> Iterator[Restored]:
+        def from_file(file: str | None, request: gr.Request) -> Iterator[Restored]:
             if file is None:
                 raise UserError("drop a PNG or GIF in that this app made")
             name = Path(file).name
-            for update in restored(settings_of(read_recipe(file)), f"Replaying {name}"):
+            for update in restored(settings_of(read_recipe(file)), f"Replaying {name}", request):
                 yield update | {self.file: None}
 
         @spoken
-        def from_words(words: str | None) -> Iterator[Restored]:
-            yield from restored(settings_in(words or ""), "Replaying")
+        def from_words(words: str | None, request: gr.Request) -> Iterator[Restored]:
+            yield from restored(settings_in(words or ""), "Replaying", request)
 
-        def restored(settings: Mapping[str, Any], what: str) -> Iterator[Restored]:
+        def restored(settings: Mapping[str, Any], what: str, request: gr.Request) -> Iterator[Restored]:
+            if shared.sessions.running(request, str(settings.get("tab", "sample"))):
+                raise UserError(
+                    "a run goes on in the tab of that recipe; let it end, or press its Stop, then replay"
+                )
             return self._restored(shared, settings, what, run=True)
 
         def from_link(request: gr.Request) -> Iterator[Restored]:

@@ -1,6 +1,6 @@
 """The block in which a tab shows its images: status, live sheet, gallery to pick from, downloads."""
 
-__all__ = ["LOADING", "Results", "Update", "crisp", "results", "status_line"]
+__all__ = ["LOADING", "Results", "Update", "crisp", "lines", "results", "status_line"]
 
 import zipfile
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 from gradio.components import Component
 from PIL import Image
 from torch import Tensor
@@ -139,6 +140,14 @@ def results(
     gallery.select(_place, outputs=picked, queue=False, api_visibility="private")
     gallery.change(lambda: 0, outputs=picked, queue=False, api_visibility="private")
     return Results(line, image, gallery, sheet_file, zip_file, link, code, picked, send_row)
+
+
+def lines(points: pd.DataFrame, colour: str) -> gr.LinePlot:
+    """The points for a plot with a line for each value in that column.
+
+    Where these are others than before, only another legend makes the page draw them all.
+    """
+    return gr.LinePlot(points, colors_in_legend=list(dict.fromkeys(points[colour])))
 
 
 def status_line(html: str) -> gr.HTML:

@@ -1,6 +1,6 @@
 """What is running for whom, what goes wrong in words, and how often a preview is due."""
 
-__all__ = ["ONE_AT_A_TIME", "Clock", "Run", "Sessions", "bar", "spoken"]
+__all__ = ["ONE_AT_A_TIME", "Clock", "Run", "Sessions", "bar", "spoken", "unmarked"]
 
 import functools
 import inspect
@@ -106,6 +106,11 @@ class Sessions:
             with self._lock:
                 self._runs.remove(run)
 
+    def running(self, request: gr.Request, tab: str) -> bool:
+        """Whether this visitor has a run in that tab."""
+        with self._lock:
+            return any((run.visitor, run.tab) == (_visitor(request), tab) for run in self._runs)
+
     def busy(self, visitor: str) -> bool:
         """Whether this visitor has to wait for a run of their own."""
         with self._lock:
@@ -144,6 +149,11 @@ def bar(text: str, share: float, detail: str = "") -> str:
     )
 
 
+def unmarked(text: str) -> str:
+    """Text in which a name that somebody typed is no markup."""
+    return text.replace("<", "&lt;")
+
+
 def spoken(handler: Callable) -> Callable:
     """The handler, which ends when it is stopped and shows a UserError as its sentence.
 
@@ -171,7 +181,7 @@ def _told_to_people() -> Iterator[None]:
     except Cancelled:
         pass  # the page has already been told, or is closed
     except UserError as error:
-        raise gr.Error(str(error), print_exception=False, duration=12) from error
+        raise gr.Error(unmarked(str(error)), print_exception=False, duration=12) from error
     except gr.Error:
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from ddpm_app.ui.givens import offer_examples, own_or_given, picture_input
 from ddpm_app.ui.grids import step_counts, steps_control
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
-from ddpm_app.ui.results import Update, status_line
+from ddpm_app.ui.results import Update, lines, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""The bound on one picture, all $S$ terms of it, when the chain visits fewer timesteps. The better
@@ -57,7 +57,7 @@ def build(shared: Shared) -> None:
 
     def drawn(report: BoundsReport) -> Update:
         # a plot that was once given no points would take its numbers for names
-        return {table: numbers(report), plot: curves(report)} if report.bounds else {}
+        return {table: numbers(report), plot: lines(curves(report), "variance")} if report.bounds else {}
 
     explain(ABOUT, "bounds")
     with gr.Row(elem_classes="tab"):

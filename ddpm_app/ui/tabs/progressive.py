@@ -19,7 +19,7 @@ from ddpm_app.ui.controls import Shared, chain_controls, explain, requested
 from ddpm_app.ui.files import new_folder, picture_file
 from ddpm_app.ui.forms import Told
 from ddpm_app.ui.loading import loading, measuring
-from ddpm_app.ui.results import Results, Update, crisp, results
+from ddpm_app.ui.results import Results, Update, crisp, lines, results
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""At every step the network already guesses the finished picture, $\hat x_0$. Large shapes appear
@@ -131,7 +131,7 @@ def build(shared: Shared) -> Results:
         ) | {
             strip_x0: strips[0],
             strip_x_t: strips[1],
-            errors: made.errors(),
+            errors: lines(made.errors(), "image"),
             scrubber: gr.Slider(
                 maximum=max(1, last), value=last, interactive=last > 0, label=scrub_label(made, last)
             ),
@@ -152,7 +152,7 @@ def build(shared: Shared) -> Results:
             chain = chain_controls(shared, "ddpm", 200)
         with gr.Column(scale=2, min_width=300):
             scrubber = gr.Slider(
-                0, 1, value=0, step=1, label="Drag through the steps", interactive=False, render=False
+                0, 1, value=1, step=1, label="Drag through the steps", interactive=False, render=False
             )
             shown = results(
                 "x after the step above, the x̂₀ that led to it below",

@@ -117,7 +117,7 @@ def build(shared: Shared) -> gr.Image:
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Compress: the picture is sent bit by bit", 0, IDEAL))
             seen = crisp("The picture, and what the receiver has of it", small=True)
-            scrubber = gr.Slider(0, 1, value=0, step=1, label="Bits received", interactive=False)
+            scrubber = gr.Slider(0, 1, value=1, step=1, label="Bits received", interactive=False)
             rows = gr.Dataframe(headers=HEADERS, label="Table 4 of this picture", interactive=False)
             with gr.Row():
                 plots = [

@@ -20,7 +20,7 @@ from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.givens import offer_examples, own_or_given, picture_input
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.loading import loading
-from ddpm_app.ui.results import Update, status_line
+from ddpm_app.ui.results import Update, lines, status_line
 from ddpm_app.ui.sessions import bar, spoken
 
 ABOUT = r"""At every step the network chooses for each pixel how much noise to add: between $\tilde\beta_t$,
@@ -43,7 +43,10 @@ def build(shared: Shared) -> None:
         with shared.sessions.run(request, "variances") as run:
             diffusion = (yield from loading(shared, status, run, model)).diffusion
             run.clock.start()
-            fixed: Update = {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0))}
+            fixed: Update = {
+                ratio: ratios(diffusion),
+                sigma: bounds(diffusion, VarianceReport(0, 0)),
+            }
             if diffusion.variance_type != "learned_range":
                 told = f"{html.escape(model)} learned no variance: choose mnist-28-hybrid to see v"
                 yield {status: bar(told, 1), v: None, **fixed}
@@ -56,7 +59,11 @@ def build(shared: Shared) -> None:
             )
             for report in shared.engine.measure(wanted, run.token):
                 if run.clock.due(report.step, report.num_steps):
-                    yield {status: run.clock.line(), v: shares(report), sigma: bounds(diffusion, report)}
+                    yield {
+                        status: run.clock.line(),
+                        v: shares(report),
+                        sigma: bounds(diffusion, report),
+                    }
         done = f"v of {counted(len(pictures))} at {report.num_steps} timesteps"
         yield {
             **fixed,
@@ -118,14 +125,14 @@ def shares(report: VarianceReport) -> pd.DataFrame:
     )
 
 
-def bounds(diffusion: GaussianDiffusion, report: VarianceReport) -> pd.DataFrame:
+def bounds(diffusion: GaussianDiffusion, report: VarianceReport) -> gr.LinePlot:
     """Both bounds of the variance, and between them the one measured so far."""
     places = torch.tensor(spread(len(diffusion), POINTS))
     fixed = {"β": diffusion.betas.log(), "β̃": diffusion.posterior_log_variance_clipped}
-    lines = {name: (places, table[places]) for name, table in fixed.items()}
+    all_points = {name: (places, table[places]) for name, table in fixed.items()}
     if report.timesteps:
-        lines["learned"] = torch.tensor(report.timesteps), torch.tensor(report.log_variance)
-    return pd.concat([line(name, *points) for name, points in lines.items()])
+        all_points["learned"] = torch.tensor(report.timesteps), torch.tensor(report.log_variance)
+    return lines(pd.concat([line(name, *points) for name, points in all_points.items()]), "variance")
 
 
 def line(name: str, places: Tensor, log_variance: Tensor) -> pd.DataFrame:
