@@ -11,7 +11,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.results import LOADING, Update
-from ddpm_app.ui.sessions import Run, bar, spoken, unmarked
+from ddpm_app.ui.sessions import Run, as_text, bar, spoken
 
 
 def loading(
@@ -68,7 +68,7 @@ def describing(shared: Shared) -> Callable:
             ]
             yield [facts(model), *sliders] if newest.get(visitor) is mine else [gr.skip(), *rest]
         except UserError as error:
-            yield [f"**This model cannot be used:** {unmarked(str(error))}", *rest]
+            yield [f"**This model cannot be used:** {as_text(str(error))}", *rest]
         finally:
             if newest.get(visitor) is mine:
                 del newest[visitor]

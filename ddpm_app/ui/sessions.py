@@ -1,6 +1,6 @@
 """What is running for whom, what goes wrong in words, and how often a preview is due."""
 
-__all__ = ["ONE_AT_A_TIME", "Clock", "Run", "Sessions", "bar", "spoken", "unmarked"]
+__all__ = ["ONE_AT_A_TIME", "Clock", "Run", "Sessions", "as_text", "bar", "spoken"]
 
 import functools
 import inspect
@@ -149,7 +149,7 @@ def bar(text: str, share: float, detail: str = "") -> str:
     )
 
 
-def unmarked(text: str) -> str:
+def as_text(text: str) -> str:
     """Text in which a name that somebody typed is no markup."""
     return text.replace("<", "&lt;")
 
@@ -181,7 +181,7 @@ def _told_to_people() -> Iterator[None]:
     except Cancelled:
         pass  # the page has already been told, or is closed
     except UserError as error:
-        raise gr.Error(unmarked(str(error)), print_exception=False, duration=12) from error
+        raise gr.Error(as_text(str(error)), print_exception=False, duration=12) from error
     except gr.Error:
         raise
     except Exception as error:

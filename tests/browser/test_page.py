@@ -221,6 +221,22 @@ def test_dragging_t_without_a_picture_runs_nothing_until_the_button_is_pressed(p
     assert page.locator(".toast-wrap .error").count() == 0
 
 
+def test_a_picture_that_is_not_there_yet_is_not_sent_and_the_page_says_so(page: Page):
+    press(page, "Forward")
+    expect(page.get_by_text("There is nothing to send yet")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_plot_draws_a_line_for_every_picture_of_the_newest_run(page: Page):
+    open_tab(page, "Progressive")
+    legend = page.locator(".role-legend-symbol path").filter(visible=True)
+    for num_images in (3, 5):
+        fill(page, "Images", num_images)
+        fill(page, "Reverse steps", 4)
+        press(page, "Generate")
+        expect(status(page)).to_contain_text(f"{num_images} pictures", timeout=PATIENCE)
+        expect(legend).to_have_count(num_images, timeout=PATIENCE)
+
+
 def test_a_refused_run_says_why_where_it_would_have_told_of_its_steps(page: Page):
     seed = page.get_by_label("Seed").filter(visible=True)
     seed.fill("")

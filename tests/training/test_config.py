@@ -40,6 +40,7 @@ def test_what_is_given_is_kept_and_cannot_be_changed():
         ("attention_head_dim", 48, "divide 128"),
         ("num_train_timesteps", 0, "at least 1"),
         ("num_steps", 0, "at least 1"),
+        ("image_size", 1_000_000, "at most 1024"),
         ("batch_size", -1, "at least 1"),
         ("batch_size", math.nan, "at least 1"),
         ("gradient_accumulation_steps", 0, "at least 1"),

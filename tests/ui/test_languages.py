@@ -236,3 +236,10 @@ def test_tables_begin_with_headings_in_the_visitors_language(page: Page, monkeyp
         monkeypatch.setattr(module, "visitors_language", lambda: "ko")
     headings = {heading for frame in begun.fn() for heading in frame.columns}
     assert {"역과정 스텝", "같은 픽셀, %", "논문: RMSE"} < headings
+
+
+@pytest.mark.parametrize(("language", "end"), [("ko", " · 13초"), ("zh-CN", " · 13 秒")])
+def test_the_time_that_a_run_took_stands_outside_of_what_it_made(language, end):
+    said = translation("8 continuations of one x_t at t = 750 in 13 s", language)
+    assert said.endswith(end)
+    assert "750" in said.removesuffix(end)

@@ -25,6 +25,24 @@ def test_stop_ends_only_this_visitors_run_in_this_tab():
         assert [run.token.cancelled for run in (mine, other_tab, other_visitor)] == [True, False, False]
 
 
+def test_a_run_is_known_to_go_on_in_its_own_tab_of_its_own_visitor_alone():
+    sessions = Sessions()
+    with sessions.run(visitor("a"), "sample"):
+        asked = [("a", "sample"), ("a", "forward"), ("b", "sample")]
+        assert [sessions.running(visitor(name), tab) for name, tab in asked] == [True, False, False]
+    assert not sessions.running(visitor("a"), "sample")
+
+
+def test_a_name_that_somebody_typed_is_no_markup_in_what_is_said_of_it():
+    @spoken
+    def handler():
+        raise UserError("there is no model '<img src=x>'")
+
+    with pytest.raises(gr.Error) as caught:
+        handler()
+    assert caught.value.message == "there is no model '&lt;img src=x>'"
+
+
 def test_leaving_the_page_ends_every_run_of_the_visitor():
     sessions = Sessions()
     with (
