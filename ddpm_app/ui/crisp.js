@@ -2,9 +2,10 @@
 () => {
   const TALLEST = 540;
   const fit = (image) => {
-    const room = image.closest(".image-container")?.clientWidth || 0;
+    const box = image.closest(".image-container"), room = box?.clientWidth || 0;
     if (!room || !image.naturalWidth) return;
-    const ratio = window.devicePixelRatio || 1, tallest = image.closest(".small") ? 220 : TALLEST;
+    const inline = image.closest(".small") ? 220 : TALLEST;
+    const ratio = window.devicePixelRatio || 1, tallest = document.fullscreenElement === box ? innerHeight : inline;
     const times = Math.floor(Math.min((room * ratio) / image.naturalWidth, (tallest * ratio) / image.naturalHeight));
     image.style.width = times < 1 ? "" : `${(times * image.naturalWidth) / ratio}px`;
   };
@@ -12,6 +13,7 @@
   document.addEventListener("load", (event) => {
     if (event.target.matches?.(".pixels.sheet img")) fit(event.target);
   }, true);
+  document.addEventListener("fullscreenchange", all);
   new ResizeObserver(all).observe(document.body);
   all();
 }
