@@ -88,26 +88,6 @@ def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
         expect(status(page)).to_contain_text(said, timeout=PATIENCE)
 
 
-def test_dragging_through_a_film_changes_the_frame_and_its_timestep(page: Page):
-    open_tab(page, "Progressive")
-    press(page, "Generate")
-    expect(status(page)).to_contain_text("frames kept in", timeout=PATIENCE)
-    before = sheet_source(page)
-    page.get_by_role("slider", name=re.compile("Drag through")).press("Home")
-    expect(page.get_by_text("after the step at t = 1000").first).to_be_visible(timeout=PATIENCE)
-    assert sheet_source(page) != before
-
-
-def test_dragging_back_shows_what_fewer_bits_brought(page: Page):
-    open_tab(page, "Compression")
-    press(page, "Compress")
-    expect(status(page)).to_contain_text("more leave none in", timeout=PATIENCE)
-    before = sheet_source(page)
-    page.get_by_role("slider", name=re.compile("Bits received")).press("Home")
-    expect(page.get_by_text("x_t at t = 1000").first).to_be_visible(timeout=PATIENCE)
-    assert sheet_source(page) != before
-
-
 def test_an_uploaded_picture_is_noised(page: Page, tmp_path: Path):
     Image.new("CMYK", (70, 40), (0, 200, 200, 0)).save(tmp_path / "red.jpg")
     open_tab(page, "Forward")
@@ -143,24 +123,6 @@ def test_dragging_t_mixes_picture_and_noise_within_the_page(page: Page, tmp_path
     expected = engine.forward(request)[0].permute(1, 2, 0).reshape(-1, 3)
     shown = torch.tensor(pixels(page, "canvas.xt")).reshape(-1, 4)[:, :3]
     assert (shown - expected.int()).abs().max() <= 1
-
-
-def test_a_picked_picture_is_sent_to_another_tab(page: Page):
-    fill(page, "Reverse steps", 2)
-    press(page, "Generate")
-    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
-    page.get_by_role("tabpanel").filter(visible=True).get_by_role("button", name="Likelihood").click()
-    expect(page.get_by_role("button", name="Measure")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
-
-
-def test_a_picture_to_encode_is_sent_under_its_own_experiment(page: Page):
-    fill(page, "Reverse steps", 2)
-    press(page, "Generate")
-    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
-    press(page, "Reconstruct")
-    expect(page.get_by_role("button", name="Encode", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
 
 
 def test_a_wrong_model_is_told_in_a_sentence_and_the_page_goes_on(page: Page):
@@ -221,22 +183,6 @@ def test_dragging_t_without_a_picture_runs_nothing_until_the_button_is_pressed(p
     assert page.locator(".toast-wrap .error").count() == 0
 
 
-def test_a_picture_that_is_not_there_yet_is_not_sent_and_the_page_says_so(page: Page):
-    press(page, "Forward")
-    expect(page.get_by_text("There is nothing to send yet")).to_be_visible(timeout=PATIENCE)
-
-
-def test_a_plot_draws_a_line_for_every_picture_of_the_newest_run(page: Page):
-    open_tab(page, "Progressive")
-    legend = page.locator(".role-legend-symbol path").filter(visible=True)
-    for num_images in (3, 5):
-        fill(page, "Images", num_images)
-        fill(page, "Reverse steps", 4)
-        press(page, "Generate")
-        expect(status(page)).to_contain_text(f"{num_images} pictures", timeout=PATIENCE)
-        expect(legend).to_have_count(num_images, timeout=PATIENCE)
-
-
 def test_a_refused_run_says_why_where_it_would_have_told_of_its_steps(page: Page):
     seed = page.get_by_label("Seed").filter(visible=True)
     seed.fill("")
@@ -260,15 +206,6 @@ def test_the_settings_of_ddim_and_its_sameness_are_told_where_they_hold(page: Pa
     expect(same).to_have_count(0)
     fill(page, "eta", 0)
     expect(same).to_have_count(1, timeout=PATIENCE)
-
-
-def test_a_film_hands_its_final_pictures_on(page: Page):
-    open_tab(page, "Progressive")
-    fill(page, "Reverse steps", 4)
-    press(page, "Generate")
-    expect(page.locator(".picks img").filter(visible=True)).to_have_count(4, timeout=PATIENCE)
-    page.get_by_role("tabpanel").filter(visible=True).get_by_role("button", name="Likelihood").click()
-    expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

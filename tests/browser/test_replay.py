@@ -184,3 +184,19 @@ def test_the_curtain_of_compare_is_drawn_by_keys(context: BrowserContext, url: s
     assert page.locator("img.a").evaluate("image => image.style.clipPath") == "inset(0px 100% 0px 0px)"
     assert page.locator("img.b").get_attribute("alt") == "B: steps 1"
     assert barriers(page) == []
+
+
+def test_a_replay_into_a_tab_that_runs_is_refused_and_changes_nothing(context: BrowserContext, url: str):
+    page = opened(context, url)
+    fill(page, "Reverse steps", 1000)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("left", timeout=PATIENCE)
+    replay(page)
+    page.get_by_label("Or a link, or settings as JSON").fill("?tab=sample&num_images=4&steps=5")
+    press(page, "Replay")
+    expect(page.locator(".toast-wrap")).to_contain_text("a run goes on in the tab", timeout=PATIENCE)
+    expect(page.get_by_label("number input for Reverse steps").filter(visible=True)).to_have_value("1000")
+    press(page, "Stop")
+    expect(page.get_by_text("Stopped")).to_be_visible(timeout=PATIENCE)
+    press(page, "Replay")
+    expect(closing_line(page)).to_contain_text("4 pictures in", timeout=PATIENCE)

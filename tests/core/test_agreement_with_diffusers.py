@@ -68,20 +68,24 @@ def test_a_ddim_step_is_that_of_diffusers_with_its_clipped_output_option(
         torch.testing.assert_close(our_ddim(chain, i, eta), expected, **ROUNDING)
 
 
+def our_timesteps(steps, spacing):
+    return GaussianDiffusion(BETAS).respaced(steps, spacing).timesteps.flip(0).tolist()
+
+
+def their_timesteps(steps, spacing):
+    return theirs(DDPMScheduler, steps, timestep_spacing=spacing).timesteps.tolist()
+
+
 @pytest.mark.parametrize("steps", [1, 2, 50, 100, 500, 1000])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_the_timesteps_are_those_of_diffusers_where_their_number_divides_T(steps, spacing):
-    scheduler = theirs(DDPMScheduler, steps, timestep_spacing=spacing)
-    ours = GaussianDiffusion(BETAS).respaced(steps, spacing).timesteps
-    assert ours.flip(0).tolist() == scheduler.timesteps.tolist()
+    assert our_timesteps(steps, spacing) == their_timesteps(steps, spacing)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 7, 30, 600, 999])
 @pytest.mark.parametrize("spacing", ["trailing", "linspace"])
 def test_trailing_and_linspace_timesteps_are_those_of_diffusers_for_any_number_above_1(steps, spacing):
-    scheduler = theirs(DDPMScheduler, steps, timestep_spacing=spacing)
-    ours = GaussianDiffusion(BETAS).respaced(steps, spacing).timesteps
-    assert ours.flip(0).tolist() == scheduler.timesteps.tolist()
+    assert our_timesteps(steps, spacing) == their_timesteps(steps, spacing)
 
 
 def test_q_sample_and_velocity_are_those_of_diffusers():

@@ -131,13 +131,15 @@ def test_no_memory_for_one_image_is_told_to_its_caller_alone(visitors, shortage)
 
 def test_when_the_memory_is_free_again_the_passes_grow_again():
     batcher, network = Batcher(), Network(raising(2))
-    ask = lambda: batcher.compute(network, CancelToken(), *images([1, 2, 3, 4]))  # noqa: E731
-    for _ in range(40):
-        ask()
+
+    def ask(times):
+        for _ in range(times):
+            batcher.compute(network, CancelToken(), *images([1, 2, 3, 4]))
+
+    ask(40)
     assert max(len(timesteps) for timesteps in network.passes[1:]) == 4  # tried, and still too many
     network.behave = lambda t: None
-    for _ in range(80):
-        ask()
+    ask(80)
     assert [len(timesteps) for timesteps in network.passes[-10:]] == [4] * 10
 
 

@@ -117,15 +117,17 @@ def test_an_attention_head_dim_left_out_means_one_head_and_is_noted(tiny_copy):
         ("timestep_spacing", "trailing", "timestep_spacing", "trailing"),
         ("prediction_type", "sample", "prediction_type", "sample"),
         ("prediction_type", "v_prediction", "prediction_type", "v_prediction"),
-        ("predict_epsilon", False, "prediction_type", "sample"),  # as the first schedulers said it
-        ("predict_epsilon", True, "prediction_type", "epsilon"),
     ],
 )
 def test_a_scheduler_setting_reaches_the_chain(tiny_copy, key, value, attribute, expected):
-    if key == "predict_epsilon":
-        edit(tiny_copy / SCHEDULER, "prediction_type")
     edit(tiny_copy / SCHEDULER, **{key: value})
     assert getattr(load_model(tiny_copy, "cpu").diffusion, attribute) == expected
+
+
+@pytest.mark.parametrize(("predict_epsilon", "expected"), [(True, "epsilon"), (False, "sample")])
+def test_the_first_schedulers_said_otherwise_what_is_predicted(tiny_copy, predict_epsilon, expected):
+    edit(tiny_copy / SCHEDULER, "prediction_type", predict_epsilon=predict_epsilon)
+    assert load_model(tiny_copy, "cpu").diffusion.prediction_type == expected
 
 
 @pytest.mark.parametrize(

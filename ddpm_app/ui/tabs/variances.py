@@ -43,10 +43,7 @@ def build(shared: Shared) -> None:
         with shared.sessions.run(request, "variances") as run:
             diffusion = (yield from loading(shared, status, run, model)).diffusion
             run.clock.start()
-            fixed: Update = {
-                ratio: ratios(diffusion),
-                sigma: bounds(diffusion, VarianceReport(0, 0)),
-            }
+            fixed: Update = {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0))}
             if diffusion.variance_type != "learned_range":
                 told = f"{html.escape(model)} learned no variance: choose mnist-28-hybrid to see v"
                 yield {status: bar(told, 1), v: None, **fixed}
@@ -59,11 +56,7 @@ def build(shared: Shared) -> None:
             )
             for report in shared.engine.measure(wanted, run.token):
                 if run.clock.due(report.step, report.num_steps):
-                    yield {
-                        status: run.clock.line(),
-                        v: shares(report),
-                        sigma: bounds(diffusion, report),
-                    }
+                    yield {status: run.clock.line(), v: shares(report), sigma: bounds(diffusion, report)}
         done = f"v of {counted(len(pictures))} at {report.num_steps} timesteps"
         yield {
             **fixed,
