@@ -1,8 +1,9 @@
 """A tab's main button with its Stop, wired to its handler, its budget and its links."""
 
-__all__ = ["RunButtons", "Undone", "linked", "run_buttons"]
+__all__ = ["RunButtons", "Undone", "linked", "refusals_kept", "run_buttons"]
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -99,7 +100,8 @@ def refusals_kept(handler: Callable, status: Component) -> Callable:
     @functools.wraps(handler)
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
         try:
-            yield from handler(*args, **kwargs)
+            answer = handler(*args, **kwargs)
+            yield from answer if inspect.isgenerator(answer) else [answer]
         except gr.Error as error:
             yield {status: bar(str(error.message), 0)}
             raise

@@ -19,7 +19,7 @@ from ddpm_app.errors import UserError, one_of
 from ddpm_app.models import HUB_MODELS
 from ddpm_app.pictures import read_recipe
 from ddpm_app.ui.controls import Shared
-from ddpm_app.ui.forms import Asked
+from ddpm_app.ui.forms import Asked, Form
 from ddpm_app.ui.givens import beginnings
 from ddpm_app.ui.loading import fetched
 from ddpm_app.ui.sessions import spoken
@@ -101,7 +101,7 @@ class Replay:
 
         UserError without such a tab, and for a run without such a model, which otherwise is the default one.
         """
-        form = shared.forms[one_of("tab", str(settings.get("tab", "sample")), shared.forms)]
+        form = form_of(str(settings.get("tab", "sample")), shared.forms)
         name, sentences = settings.get("model", shared.model.value), []
         try:
             if not run:
@@ -144,6 +144,13 @@ def replay_box() -> Replay:
                 )
                 start = gr.Button("Replay", size="sm")
     return Replay(file, words, start, gr.HTML(elem_classes="statusline notice"))
+
+
+def form_of(tab: str, forms: Mapping[str, Form]) -> Form:
+    """The form of that name, or the first one in the tab of that name; UserError where there is neither."""
+    first = {place: form for form in reversed([*forms.values()]) for place in form.way.values()}
+    known = first | dict(forms)
+    return known[one_of("tab", tab, known)]
 
 
 def settings_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:

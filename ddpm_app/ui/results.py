@@ -23,7 +23,7 @@ from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.sessions import bar
 
 Update = dict[Component, Any]  # what a handler yields: new values; every other component stays as it is
-LOADING = bar("Loading the model", 0)
+LOADING = bar("Loading the model", 0, live=True)
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ def results(
         format="png",
         object_fit="contain",
         interactive=False,
-        elem_classes="pixels picks",
+        elem_classes="pixels picks late",
         visible=False,
     )
-    with gr.Row():
+    with gr.Row(elem_classes="late"):
         sheet_file = gr.DownloadButton("Sheet as PNG", size="sm", interactive=False, min_width=90)
         zip_file = gr.DownloadButton("All as ZIP", size="sm", interactive=False, min_width=90)
         link = link_button()
@@ -155,12 +155,14 @@ def status_line(html: str) -> gr.HTML:
     return gr.HTML(html, label="Status", elem_classes="statusline")
 
 
-def crisp(label: str, value: str | None = None, *, small: bool = False, enlarged: bool = False) -> gr.Image:
+def crisp(
+    label: str, value: str | None = None, *, small: bool = False, enlarged: bool = False, late: bool = False
+) -> gr.Image:
     """A picture of ours: PNG at its own size, enlarged by the browser without smoothing.
 
-    One that is `enlarged` already, and has words in it, may be smoothed.
+    One that is `enlarged` already, and has words in it, may be smoothed; a `late` one comes at a run's end.
     """
-    classes = {"pixels": not enlarged, "sheet": True, "small": small}
+    classes = {"pixels": not enlarged, "sheet": True, "small": small, "late": late}
     return gr.Image(
         value,
         label=label,

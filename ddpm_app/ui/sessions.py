@@ -49,11 +49,11 @@ class Clock:
         """How far the run is, in steps unless said otherwise, and the time left, with a bar."""
         share = self._step / self._num_steps
         left = self._elapsed * (1 / share - 1)
-        return bar(f"{what or self._place} · about {_duration(left)} left", share)
+        return bar(f"{what or self._place} · about {_duration(left)} left", share, live=True)
 
     def finished(self, what: str, detail: str = "") -> str:
-        """The closing line of a run that came to its end, and a small one under it."""
-        return bar(f"{what} in {_duration(self._elapsed)}", 1.0, detail)
+        """The closing line of a run that came to its end, with the time it took, and a small one under it."""
+        return bar(what, 1.0, detail, took=_duration(self._elapsed))
 
     def stopped(self) -> str:
         """The closing line of a run that was stopped."""
@@ -100,7 +100,8 @@ class Sessions:
         try:
             yield run
         except GeneratorExit:
-            self._abandoned[run.visitor, tab] = run
+            if not run.token.cancelled:  # else Stop has told of it already
+                self._abandoned[run.visitor, tab] = run
             raise
         finally:
             with self._lock:
@@ -140,11 +141,15 @@ class Sessions:
         return runs
 
 
-def bar(text: str, share: float, detail: str = "") -> str:
-    """The status line: words, small ones where there are any, over a thin progress bar."""
+def bar(text: str, share: float, detail: str = "", *, took: str = "", live: bool = False) -> str:
+    """The status line: words, small ones where there are any, over a thin progress bar.
+
+    While it is `live` the page pales what an earlier run left and this one has not reached yet.
+    """
+    time_taken = f" · <span>{took}</span>" if took else ""
     small = f"<small>{detail}</small>" if detail else ""
     return (
-        f'<div class="status" role="status"><span>{text}</span>{small}'
+        f'<div class="status{" live" if live else ""}" role="status"><span>{text}</span>{time_taken}{small}'
         f'<i style="width:{100 * share:.1f}%" aria-hidden="true"></i></div>'
     )
 

@@ -15,7 +15,7 @@ def test_no_tab_has_a_serious_barrier(browser: Browser, url: str, theme: str):
     expect(page.get_by_text("T = 1000")).to_be_visible(timeout=PATIENCE)
     fill(page, "Reverse steps", 2)
     press(page, "Generate")
-    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    expect(status(page)).to_contain_text("16 pictures ·", timeout=PATIENCE)
     names = [tab.inner_text() for tab in page.get_by_role("tab").filter(visible=True).all()]
     assert len(names) > 10
     found = {}

@@ -39,7 +39,7 @@ def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
     page.wait_for_function("seen => !seen.includes(document.querySelector('.sheet img').src)", arg=list(seen))
     seen.add(sheet_source(page))
     assert len(seen) == 2
-    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    expect(status(page)).to_contain_text("16 pictures ·", timeout=PATIENCE)
     expect(page.locator(".picks img").filter(visible=True)).to_have_count(16)
 
 
@@ -69,15 +69,15 @@ def test_closing_the_page_frees_the_device(browser: Browser, url: str, engine: E
 
 def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
     work = {
-        "Sample": ("Generate", "pictures in"),
-        "Progressive": ("Generate", "frames kept in"),
+        "Sample": ("Generate", "pictures ·"),
+        "Progressive": ("Generate", "frames kept ·"),
         "Stochastic x₀": ("Continue", "continuations of one x_t at t = 750 in"),
-        "Interpolate": ("Interpolate", "Interpolated in"),
-        "Branches": ("New trunk", "A trunk to fork in"),
+        "Interpolate": ("Interpolate", "Interpolated ·"),
+        "Branches": ("New trunk", "A trunk to fork ·"),
         "Forward": ("Add noise", "SNR"),
-        "Likelihood": ("Measure", "bits/dim in"),
-        "Compression": ("Compress", "more leave none in"),
-        "DDIM": ("Compare steps", "24 pictures in"),
+        "Likelihood": ("Measure", "bits/dim ·"),
+        "Compression": ("Compress", "more leave none ·"),
+        "DDIM": ("Compare steps", "24 pictures ·"),
         "Improved DDPM": ("Measure v", "learned no variance"),
         "Figures": ("Draw", "Figure 6 in"),
     }
@@ -191,7 +191,7 @@ def test_a_refused_run_says_why_where_it_would_have_told_of_its_steps(page: Page
     seed.fill("3")
     fill(page, "Reverse steps", 2)
     press(page, "Generate")
-    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    expect(status(page)).to_contain_text("16 pictures ·", timeout=PATIENCE)
 
 
 def test_the_settings_of_ddim_and_its_sameness_are_told_where_they_hold(page: Page):

@@ -47,7 +47,7 @@ def closing_line(page: Page):
 
 @pytest.mark.parametrize(
     ("tab", "button", "done"),
-    [("Sample", "Generate", "5 pictures in"), ("Interpolate", "Interpolate", "Interpolated in")],
+    [("Sample", "Generate", "5 pictures ·"), ("Interpolate", "Interpolate", "Interpolated ·")],
 )
 def test_a_picture_dropped_in_is_drawn_again_to_the_last_bit(
     context: BrowserContext,
@@ -153,7 +153,7 @@ def test_settings_pasted_are_replayed(context: BrowserContext, url: str, engine:
     words = '{"tab": "latent_grid", "model": "exact-shapes", "edge": 2, "num_inference_steps": 2, "seed": 5}'
     page.get_by_label("Or a link, or settings as JSON").fill(words)
     press(page, "Replay")
-    expect(closing_line(page)).to_contain_text("4 pictures in", timeout=PATIENCE)
+    expect(closing_line(page)).to_contain_text("4 pictures ·", timeout=PATIENCE)
     wait_until(lambda: engine.active_runs == 0)
 
 
@@ -165,7 +165,7 @@ def test_the_run_stands_as_code_and_nothing_of_it_is_a_barrier(
     replay(page)
     fill(page, "Reverse steps", 2)
     press(page, "Generate")
-    expect(closing_line(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    expect(closing_line(page)).to_contain_text("16 pictures ·", timeout=PATIENCE)
     page.get_by_text("This run as code").filter(visible=True).click()
     code = page.locator(".cm-content").filter(visible=True)
     expect(code.first).to_contain_text("python -m ddpm_app sample --model exact-shapes")
@@ -178,7 +178,7 @@ def test_the_curtain_of_compare_is_drawn_by_keys(context: BrowserContext, url: s
     page = opened(context, f"{url}?tab=compare&num_images=1&steps=2&other_num_inference_steps=1")
     expect(page.get_by_text("From the link: compare")).to_be_visible(timeout=PATIENCE)
     press(page, "Compare")
-    expect(closing_line(page)).to_contain_text("twice in", timeout=PATIENCE)
+    expect(closing_line(page)).to_contain_text("twice ·", timeout=PATIENCE)
     curtain = page.get_by_label("How much of A is shown")
     curtain.press("Home")
     assert page.locator("img.a").evaluate("image => image.style.clipPath") == "inset(0px 100% 0px 0px)"
@@ -199,4 +199,4 @@ def test_a_replay_into_a_tab_that_runs_is_refused_and_changes_nothing(context: B
     press(page, "Stop")
     expect(page.get_by_text("Stopped")).to_be_visible(timeout=PATIENCE)
     press(page, "Replay")
-    expect(closing_line(page)).to_contain_text("4 pictures in", timeout=PATIENCE)
+    expect(closing_line(page)).to_contain_text("4 pictures ·", timeout=PATIENCE)

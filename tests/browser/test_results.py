@@ -13,17 +13,31 @@ pytestmark = pytest.mark.browser
 def test_dragging_through_a_film_changes_the_frame_and_its_timestep(page: Page):
     open_tab(page, "Progressive")
     press(page, "Generate")
-    expect(status(page)).to_contain_text("frames kept in", timeout=PATIENCE)
+    expect(status(page)).to_contain_text("frames kept ·", timeout=PATIENCE)
     before = sheet_source(page)
     page.get_by_role("slider", name=re.compile("Drag through")).press("Home")
     expect(page.get_by_text("after the step at t = 1000").first).to_be_visible(timeout=PATIENCE)
     assert sheet_source(page) != before
 
 
+def test_what_an_earlier_run_left_pales_until_the_next_one_reaches_it(page: Page):
+    open_tab(page, "Progressive")
+    strip = page.locator(".late.sheet").filter(visible=True).first
+    fill(page, "Reverse steps", 4)
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("frames kept ·", timeout=PATIENCE)
+    expect(strip).to_have_css("opacity", "1")
+    fill(page, "Reverse steps", 1000)
+    press(page, "Generate")
+    expect(strip).to_have_css("opacity", "0.35", timeout=PATIENCE)
+    press(page, "Stop")
+    expect(strip).to_have_css("opacity", "1", timeout=PATIENCE)
+
+
 def test_dragging_back_shows_what_fewer_bits_brought(page: Page):
     open_tab(page, "Compression")
     press(page, "Compress")
-    expect(status(page)).to_contain_text("more leave none in", timeout=PATIENCE)
+    expect(status(page)).to_contain_text("more leave none ·", timeout=PATIENCE)
     before = sheet_source(page)
     page.get_by_role("slider", name=re.compile("Bits received")).press("Home")
     expect(page.get_by_text("x_t at t = 1000").first).to_be_visible(timeout=PATIENCE)
@@ -33,7 +47,7 @@ def test_dragging_back_shows_what_fewer_bits_brought(page: Page):
 def test_a_picked_picture_is_sent_to_another_tab(page: Page):
     fill(page, "Reverse steps", 2)
     press(page, "Generate")
-    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    expect(status(page)).to_contain_text("16 pictures ·", timeout=PATIENCE)
     page.get_by_role("tabpanel").filter(visible=True).get_by_role("button", name="Likelihood").click()
     expect(page.get_by_role("button", name="Measure")).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)
@@ -42,7 +56,7 @@ def test_a_picked_picture_is_sent_to_another_tab(page: Page):
 def test_a_picture_to_encode_is_sent_under_its_own_experiment(page: Page):
     fill(page, "Reverse steps", 2)
     press(page, "Generate")
-    expect(status(page)).to_contain_text("16 pictures in", timeout=PATIENCE)
+    expect(status(page)).to_contain_text("16 pictures ·", timeout=PATIENCE)
     press(page, "Reconstruct")
     expect(page.get_by_role("button", name="Encode", exact=True)).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".picture img").filter(visible=True)).to_be_visible(timeout=PATIENCE)

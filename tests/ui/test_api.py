@@ -35,7 +35,7 @@ def test_the_python_examples_of_the_api_page_run(url: str, capsys: pytest.Captur
     examples = "\n".join(blocks("docs/api.md", "python")).replace(SERVER, url)
     names: dict = {}
     exec(examples, names)
-    assert "4 pictures in" in capsys.readouterr().out
+    assert "4 pictures<" in capsys.readouterr().out
     assert len(names["pictures"]["value"]) == 4
     assert "bits/dim" in str(names["answer"][0])
     names["client"].close()
@@ -49,8 +49,8 @@ def test_the_curl_examples_of_the_api_page_run(url: str):
     done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=120)
     complete = re.findall(r"^event: complete\ndata: (.*)$", done.stdout, re.MULTILINE)
     assert len(complete) == 2, done.stdout[-500:] + done.stderr
-    assert "4 pictures in" in json.loads(complete[0])[0]
-    assert "Interpolated in" in json.loads(complete[1])[0]
+    assert "4 pictures<" in json.loads(complete[0])[0]
+    assert "Interpolated<" in json.loads(complete[1])[0]
 
 
 def test_the_python_examples_of_the_readme_run(url: str, capsys: pytest.CaptureFixture[str]):
@@ -59,7 +59,7 @@ def test_the_python_examples_of_the_readme_run(url: str, capsys: pytest.CaptureF
     assert "torch.Size([2, 3, 32, 32])" in capsys.readouterr().out.splitlines()[-1]
     names: dict = {}
     exec(client_example.replace(SERVER, url), names)
-    assert "4 pictures in" in str(names["status"])
+    assert "4 pictures<" in str(names["status"])
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_an_assistant_finds_every_endpoint_as_a_tool_and_draws_with_one(tools_ur
     assert {name for name in endpoints if not any(tool.endswith(name) for tool in tools)} == set()
     assert all(tool.description for tool in tools.values())
     assert not answer.isError
-    assert any("2 pictures in" in getattr(part, "text", "") for part in answer.content)
+    assert any("2 pictures<" in getattr(part, "text", "") for part in answer.content)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -17,7 +17,7 @@ from tests.ui.test_server import opened, path, status
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_becomes_a_slide_with_its_recipe(client: Client, name: str):
     line, shown, _ = client.predict(model="tiny-8", name=name, reverse_steps=100, seed=3, api_name="/figure")
-    assert f"{name} in" in status(line)
+    assert f"{name}<" in status(line)
     picture = opened(shown)
     assert picture.size == (1600, 900)
     assert len(picture.convert("L").getcolors(256)) > 20  # words and pictures, not a blank ground

@@ -10,6 +10,7 @@ from ddpm_app.engine import Engine
 from ddpm_app.ui import build_app
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Form
+from ddpm_app.ui.replay import form_of
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import (
     branches,
@@ -124,6 +125,13 @@ def test_a_bad_value_gets_one_sentence_and_the_others_stay(
     assert said in sentences[0]
     assert "The default stays" in sentences[0]
     assert not seed or values["seed"] == 31
+
+
+@pytest.mark.parametrize(
+    ("tab", "meant"), [(ddim.__name__, "consistency"), (figures.__name__, "figure"), ("coding", "coding")]
+)
+def test_a_link_may_name_the_tab_around_an_experiment(forms: dict[str, Form], tab: str, meant: str):
+    assert form_of(tab, forms).tab == meant
 
 
 @pytest.mark.parametrize("tab", ["evaluate", "train"])

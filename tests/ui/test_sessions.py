@@ -87,6 +87,24 @@ def test_stop_says_how_far_the_run_had_come():
         assert "Stopped after step 3 of 10" in sessions.stop(visitor("a"), "sample")
 
 
+@pytest.mark.parametrize("stop_first", [True, False])
+def test_stop_tells_once_of_a_run_from_which_the_page_turns_away(stop_first):
+    sessions = Sessions()
+
+    def handler():
+        with sessions.run(visitor("a"), "sample") as run:
+            run.clock.due(3, 10)
+            yield
+
+    going = handler()
+    next(going)
+    if not stop_first:
+        going.close()
+    assert "Stopped after step 3 of 10" in sessions.stop(visitor("a"), "sample")
+    going.close()
+    assert "Nothing runs" in sessions.stop(visitor("a"), "sample")
+
+
 def test_stop_ends_runs_of_several_names_and_of_no_others():
     sessions = Sessions()
     with sessions.run(visitor("a"), "fork") as run, sessions.run(visitor("a"), "sample") as other:

@@ -31,7 +31,6 @@ SAME = {  # in every language
 NAME = re.compile(r"[\w.\-/]*\d[\w.\-/]*")  # of a model or a repository: one word with a digit in it
 FEW = 6  # letters: such a sentence is translated only if all that fills its holes is
 LONGEST = 1000  # that is matched against sentences with holes
-TIMED = re.compile(r"(.+) in (?:(\d+) min )?([\d.]+) s", re.DOTALL)
 HOLE = re.compile(r"\{\}")
 
 
@@ -59,11 +58,6 @@ def translation(sentence: str, language: str) -> str:
     known = catalogue(language)
     if sentence in known or len(sentence) > LONGEST:
         return known.get(sentence, sentence)
-    timed = TIMED.fullmatch(sentence)  # the time is of the whole sentence, not of its last hole
-    if timed and not gaps(timed[1], language):
-        what, minutes, seconds = timed.groups()
-        answer = known["{} in {} min {} s" if minutes else "{} in {} s"]
-        return answer.format(translation(what, language), *filter(None, [minutes, seconds]))
     for pattern, answer, telling in _patterns(language):
         found = pattern.fullmatch(sentence)
         if found and (telling or not gaps(sentence, language)):

@@ -62,8 +62,8 @@ def sentences(kind: Kind, text: str) -> list[str]:
 
 
 def has_words(sentence: str) -> bool:
-    """Whether anything but symbols, numbers, formulae and code is left to translate."""
-    return re.search(r"[A-Za-z]{2}", WORDLESS.sub(" ", sentence)) is not None
+    """Whether anything but symbols, numbers, formulae and code is left to translate; seconds are."""
+    return re.search(r"[A-Za-z]{2}|\d s\b", WORDLESS.sub(" ", sentence)) is not None
 
 
 def _between(separator: re.Pattern[str], text: str, translate: Translate) -> str:

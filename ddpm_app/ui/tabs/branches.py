@@ -2,7 +2,6 @@
 
 __all__ = ["build"]
 
-import pathlib
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,51 +9,33 @@ from typing import Any
 import gradio as gr
 import torch
 
-from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.engine import BranchRequest, Fork, SampleRequest, visited, visits
 from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, whole
 from ddpm_app.errors import UserError, one_of
 from ddpm_app.pictures import sheet
-from ddpm_app.ui.buttons import Undone, run_buttons
-from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, chain_controls, explain, requested
+from ddpm_app.ui.branching import NEW, SAME, BranchView, branch_view
+from ddpm_app.ui.buttons import Undone
+from ddpm_app.ui.controls import Shared, explain, requested
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.loading import loading, measuring
 from ddpm_app.ui.openings import open_tree
-from ddpm_app.ui.results import Results, Update, results, status_line
-from ddpm_app.ui.sessions import Run, bar, spoken
-from ddpm_app.ui.trees import MAX_BRANCHES, Growth, Path, Tree, ordered, read_paths, with_parents
+from ddpm_app.ui.results import Results, Update
+from ddpm_app.ui.sessions import Run, spoken
+from ddpm_app.ui.trees import MAX_BRANCHES, Growth, Path, Tree, read_paths, with_parents
 
 ABOUT = r"""Every $x_t$ is a crossroads. Grow a trunk from noise to picture, drag to any moment of it, and
 fork: the same $x_t$ goes on by other noise, and what was not yet settled turns out differently.
 
 $$x_{t-1}^{(k)} = \mu_\theta(x_t, t) + \sigma_t\, z^{(k)}, \qquad z^{(k)} \text{ from seed } k$$"""
-NEW, SAME = "new", "same"
-NOISES = [("new noise", NEW), ("the same noise", SAME)]
 NO_TREE = "there is no tree in this session, or it is no longer kept: grow a new trunk first"
 PICKED = """(path, t, ...rest) => {
   const tree = document.querySelector(".branching");
   return [tree?.dataset.path ?? path, Number(tree?.dataset.t ?? t), ...rest];
 }"""
-UI = pathlib.Path(__file__).parents[1]
 
 
 def build(shared: Shared) -> Results:
     """Lays the tab out and wires it."""
-
-    def grow(run: Run, tree: Tree, request: BranchRequest, paths: list) -> Generator[Update, None, Tree]:
-        """The tree with the request's branches, shown while they grow."""
-        loaded = shared.engine.model(request.model, request.precision)
-        growth = Growth(paths, len(visited(request, loaded)))
-        for frame in shared.engine.run(request, run.token):
-            growth.take(frame)
-            if not run.clock.due(frame.step, frame.num_steps):
-                continue
-            growing: Update = {status: run.clock.line()}
-            if frame.shared is not None:  # else on the way to where they begin
-                tiles = sheet(torch.cat([frame.images, frame.pred_x0_images]), columns=len(paths), gap=0)
-                growing[drawn] = tree.drawable(growth, picture_file(tiles, "growing"))
-            yield growing
-        return tree.grown(growth.branches())
 
     @spoken
     def branches(
@@ -78,38 +59,17 @@ def build(shared: Shared) -> Results:
             trunk = BranchRequest(**plain.recipe(), diffusion_steps=top, branch_seed=plain.seed)
             yield from measuring(shared, status, run, trunk)
             run.clock.start()
-            tree = yield from grow(run, Tree(trunk, len(loaded.diffusion)), trunk, [()])
+            tree = yield from grow(shared, view, run, Tree(trunk, len(loaded.diffusion)), trunk, [()])
             grown: dict[Path, Path] = {(): ()}  # a fork begins where an x_t is kept, near the t of its path
             for path in with_parents(paths):
                 owner, t, _ = tree.fork_of(grown[path[:-1]], path[-1].diffusion_steps)
                 grown[path] = (*owner, Fork(t, path[-1].seed))
-                tree = yield from forked(run, tree, owner, t, [path[-1].seed])
+                tree = yield from forked(shared, view, run, tree, owner, t, [path[-1].seed])
         done = run.clock.finished(
             f"{len(tree.branches)} branches" if paths else "A trunk to fork",
             f"visited {visits(plain, loaded)}, computed by {loaded.backend}",
         )
-        yield finished(done, tree)
-
-    def forked(
-        run: Run, tree: Tree, path: tuple[Fork, ...], t: int, seeds: list[int]
-    ) -> Generator[Update, None, Tree]:
-        """The tree with a branch for each of the consecutive seeds, from the x_t kept nearest to t."""
-        owner, t, x_t = tree.fork_of(path, t)
-        request = replace(
-            tree.trunk,
-            forks=owner,
-            diffusion_steps=t,
-            branch_seed=seeds[0],
-            num_images=len(seeds),
-            x_t=x_t,
-        )
-        paths = [(*owner, Fork(t, seed)) for seed in request.branch_seeds]
-        if len({*paths, *(branch.path for branch in tree.branches)}) > MAX_BRANCHES:
-            raise UserError(
-                f"a tree holds at most {MAX_BRANCHES} branches, and this one has {len(tree.branches)}; "
-                "take fewer, or grow a new trunk"
-            )
-        return (yield from grow(run, tree, request, paths))
+        yield view.finished(done, tree, form)
 
     @spoken
     def fork(
@@ -126,107 +86,94 @@ def build(shared: Shared) -> Results:
         if tree is None:
             raise UserError(NO_TREE)
         wanted = whole("diffusion_steps", diffusion_steps, 0, MAX_STEPS)
-        count, first = (
-            whole("num_branches", num_branches, 1, 8),
-            whole("branch_seed", branch_seed, 0, MAX_SEED),
-        )
+        count = whole("num_branches", num_branches, 1, 8)
+        first = whole("branch_seed", branch_seed, 0, MAX_SEED)
         owner, t, _ = tree.fork_of((read_paths(path or "") or [()])[0], wanted)
         seeds = [(first + k) % (MAX_SEED + 1) for k in range(count)]
         seeds = [tree.seed(owner)] if noise == SAME else seeds
         with shared.sessions.run(request, "fork") as run:
             yield from loading(shared, status, run, tree.trunk.model, tree.trunk.precision)
             run.clock.start()
-            tree = yield from forked(run, tree, owner, t, seeds)
-        yield finished(run.clock.finished(*told(tree, owner, t, seeds)), tree) | {
-            next_seed: first + (count if noise == NEW else 0)
+            tree = yield from forked(shared, view, run, tree, owner, t, seeds)
+        yield view.finished(run.clock.finished(*told(tree, owner, t, seeds)), tree, form) | {
+            view.next_seed: first + (count if noise == NEW else 0)
         }
-
-    def finished(line: str, tree: Tree) -> Update:
-        rows = [tree.branch(path) for path in ordered([branch.path for branch in tree.branches])]
-        figure, told = tree.picture(), shared.forms["branches"].told(tree.recipe())
-        file = picture_file(figure, "tree", tree.recipe() | told.recipe)
-        update = shown.finished(
-            line,
-            figure,
-            torch.stack([branch.image for branch in rows]),
-            [f"seed {tree.seed(branch.path)}" for branch in rows],
-            [tree.alone(branch.path) for branch in rows],
-            told=told,
-            procedure="branch",
-            others=[file],
-        )
-        files = {shown.sheet: file, shown.sheet_file: gr.DownloadButton(value=file, interactive=True)}
-        return update | files | {drawn: tree.drawable(), kept: tree, own: tree.paths}
 
     def standing(tree: Tree | None) -> Any:
         return tree.drawable() if tree else gr.skip()
 
-    earlier = open_tree()
     explain(ABOUT, "branches")
-    with gr.Row(elem_classes="tab"):
-        with gr.Column(scale=1, min_width=280):
-            trunk_buttons = run_buttons("New trunk", "secondary")
-            chain = chain_controls(shared, "ddpm", 100, eta=1.0, first_seed=39, offered=list(SAMPLERS))
-            with gr.Accordion("The whole tree again", open=False):
-                again = gr.Textbox(
-                    "",
-                    label="Branches to grow with a new trunk",
-                    info="a path each, as t:seed/t:seed; below a tree stand its own, to keep",
-                    lines=3,
-                )
-        with gr.Column(scale=2, min_width=300):
-            drawn = gr.HTML(
-                earlier and earlier.drawable(),
-                html_template=(UI / "branching.html").read_text(),
-                css_template=(UI / "branching.css").read_text(),
-                js_on_load=(UI / "branching.js").read_text(),
-            )
-            path = gr.Textbox("", visible=False)
-            diffusion_steps = gr.Number(600, visible=False)
-            with gr.Row(elem_classes="forking"):
-                num_branches = gr.Slider(1, 8, value=4, step=1, label="Branches", min_width=130)
-                noise = gr.Radio(NOISES, value=NEW, label="Continued by", min_width=130)
-                next_seed = gr.Number(
-                    200, label="First seed of the noise", info=SEEDS_ALIKE, minimum=0, min_width=110
-                )
-            fork_buttons = run_buttons("Fork here")
-            status = status_line(
-                bar("Press New trunk: a picture appears whose every moment can be forked", 0)
-            )
-            with gr.Accordion("The tree as one figure, its pictures to keep and to send on", open=False):
-                own = gr.Textbox(
-                    earlier.paths if earlier else "",
-                    label="Its branches, which grow it again with its seed and settings",
-                    interactive=False,
-                    buttons=["copy"],
-                )
-                shown = results("A row for each branch: x̂₀ over t, the picture last", status=status)
-            kept = gr.State(None, time_to_live=3600)
+    earlier = open_tree()
+    view = branch_view(shared, earlier)
+    status, chain, kept = view.shown.status, view.chain, view.kept
     # not as its value, or the state would be that again once it is no longer kept
     gr.on(None, lambda: earlier, None, kept, queue=False, api_visibility="private")
-    outputs = [status, drawn, own, kept, *shown.outputs[1:]]
-    undone = Undone(standing, kept, drawn)
-    trunk_inputs = [shared.model, *chain.inputs, chain.rederive_eps, again]
-    form = trunk_buttons.wire(
+    undone = Undone(standing, kept, view.drawn)
+    form = view.new_trunk.wire(
         shared,
         "branches",
         branches,
-        trunk_inputs,
-        outputs,
+        [shared.model, *chain.inputs, chain.rederive_eps, view.again],
+        view.outputs,
         undone=undone,
         beside="fork",
         branches=read_paths,
     )
-    shown.share(form)
-    fork_inputs: list[Any] = [path, diffusion_steps, num_branches, noise, next_seed, kept]
-    fork_outputs = [*outputs, next_seed]
-    fork_buttons.run(
-        shared, "fork", fork, fork_inputs, fork_outputs, js=PICKED, undone=undone, beside="branches"
+    view.shown.share(form)
+    view.fork_here.run(
+        shared,
+        "fork",
+        fork,
+        [view.path, view.diffusion_steps, view.num_branches, view.noise, view.next_seed, kept],
+        [*view.outputs, view.next_seed],
+        js=PICKED,
+        undone=undone,
+        beside="branches",
     )
-    return shown
+    return view.shown
 
 
-def told(tree: Tree, owner: tuple[Fork, ...], t: int, seeds: list[int]) -> tuple[str, str]:
+def grow(
+    shared: Shared, view: BranchView, run: Run, tree: Tree, request: BranchRequest, paths: list[Path]
+) -> Generator[Update, None, Tree]:
+    """The tree with the request's branches, shown while they grow."""
+    loaded = shared.engine.model(request.model, request.precision)
+    growth = Growth(paths, len(visited(request, loaded)))
+    for frame in shared.engine.run(request, run.token):
+        growth.take(frame)
+        if not run.clock.due(frame.step, frame.num_steps):
+            continue
+        growing: Update = {view.shown.status: run.clock.line()}
+        if frame.shared is not None:  # else on the way to where they begin
+            tiles = sheet(torch.cat([frame.images, frame.pred_x0_images]), columns=len(paths), gap=0)
+            growing[view.drawn] = tree.drawable(growth, picture_file(tiles, "growing"))
+        yield growing
+    return tree.grown(growth.branches())
+
+
+def forked(
+    shared: Shared, view: BranchView, run: Run, tree: Tree, path: Path, t: int, seeds: list[int]
+) -> Generator[Update, None, Tree]:
+    """The tree with a branch for each of the consecutive seeds, from the x_t kept nearest to t."""
+    owner, t, x_t = tree.fork_of(path, t)
+    request = replace(
+        tree.trunk,
+        forks=owner,
+        diffusion_steps=t,
+        branch_seed=seeds[0],
+        num_images=len(seeds),
+        x_t=x_t,
+    )
+    paths = [(*owner, Fork(t, seed)) for seed in request.branch_seeds]
+    if len({*paths, *(branch.path for branch in tree.branches)}) > MAX_BRANCHES:
+        raise UserError(
+            f"a tree holds at most {MAX_BRANCHES} branches, and this one has {len(tree.branches)}; "
+            "take fewer, or grow a new trunk"
+        )
+    return (yield from grow(shared, view, run, tree, request, paths))
+
+
+def told(tree: Tree, owner: Path, t: int, seeds: list[int]) -> tuple[str, str]:
     """What was forked, by which noise, and how far it led from the parent's picture."""
     apart = [tree.branch((*owner, Fork(t, seed))).distance for seed in seeds]
     parent = f"branch {tree.seed(owner)}" if owner else "the trunk"

@@ -110,7 +110,12 @@ def build(shared: Shared) -> Results:
                 js_on_load=(UI / "curtain.js").read_text(),
             )
             table = gr.Dataframe(
-                headers=HEADERS, label="Between A and B", interactive=False, max_height=280, render=False
+                headers=HEADERS,
+                label="Between A and B",
+                interactive=False,
+                max_height=280,
+                elem_classes="late",
+                render=False,
             )
             shown = results(
                 "A, B and their difference",

@@ -79,6 +79,7 @@ def build(shared: Shared) -> Results:
                 headers=["S", "DDIM", "DDPM"],
                 label="RMSE (0 to 255) between each row and the last",
                 interactive=False,
+                elem_classes="late",
             )
     inputs = [shared.model, steps, num_images, eta, beside, seed]
     outputs = [*shown.outputs, table]

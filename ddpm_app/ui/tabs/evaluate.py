@@ -79,7 +79,7 @@ def build(shared: Shared, *, local: bool) -> None:
                     what = at.what
                     run.clock.start()
                 if run.clock.due(at.done, at.total):
-                    line = run.clock.line(place(at)) if at.done else bar(place(at), 0)
+                    line = run.clock.line(place(at)) if at.done else bar(place(at), 0, live=True)
                     yield {status: line} | ({} if at.images is None else {shown: sheet(at.images)})
         report = folder / "report.json"
         report.write_text(json.dumps(as_values(card), indent=2) + "\n")
@@ -113,8 +113,8 @@ def build(shared: Shared, *, local: bool) -> None:
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Evaluate: the samples, then their scorecard appear here", 0))
             shown = crisp("Samples", small=True)
-            scorecard = gr.Markdown(elem_classes="scorecard")
-            with gr.Row():
+            scorecard = gr.Markdown(elem_classes="scorecard late")
+            with gr.Row(elem_classes="late"):
                 download = gr.DownloadButton("Report as JSON", size="sm", interactive=False, min_width=90)
                 link = link_button()
             code = code_block()

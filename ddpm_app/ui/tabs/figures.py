@@ -79,7 +79,7 @@ def build(shared: Shared) -> None:
         with gr.Column(scale=2, min_width=300):
             status = status_line(bar("Press Draw: with all steps a figure takes one to several minutes", 0))
             shown = crisp("Slide", enlarged=True)
-            with gr.Row():
+            with gr.Row(elem_classes="late"):
                 download = gr.DownloadButton("Slide as PNG", size="sm", interactive=False, min_width=90)
                 link = link_button()
             code = code_block()

@@ -14,7 +14,7 @@ from ddpm_app.core.images import from_uint8
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest, noise_of
 from ddpm_app.pictures import read_picture, sheet
-from ddpm_app.ui.buttons import linked
+from ddpm_app.ui.buttons import linked, refusals_kept
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.files import picture_file
 from ddpm_app.ui.forms import Told
@@ -136,7 +136,7 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
     copies_link(link, form)
     made = gr.on(
         [start.click, form.go.change],
-        forward,
+        refusals_kept(forward, facts),
         inputs,
         [*outputs, drawn],
         api_name="forward",
@@ -146,7 +146,7 @@ def build(shared: Shared, tab: gr.Tab) -> gr.Image:
     changes: list[Any] = [each.change for each in (steps, schedule, seed, picture)]
     for event in (tab.select, made.success, *changes):
         event(
-            follow,
+            refusals_kept(follow, facts),
             [*inputs, drawn],
             [*outputs, live],
             trigger_mode="always_last",

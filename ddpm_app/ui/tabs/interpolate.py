@@ -120,7 +120,9 @@ def build(shared: Shared) -> tuple[Results, gr.Image, gr.Image]:
             chain = chain_controls(shared, "ddim", 50)
         with gr.Column(scale=2, min_width=300):
             shown = results("λ from 0 to 1, between the sources where there are any")
-            animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
+            animation = gr.DownloadButton(
+                "Animation as GIF", size="sm", interactive=False, elem_classes="late"
+            )
     kind.change(
         lambda chosen: (gr.update(visible=chosen != SPHERE), gr.update(visible=chosen == SPHERE)),
         kind,

@@ -159,16 +159,19 @@ def build(shared: Shared) -> Results:
                 status=bar("Press Generate: the whole way from noise to picture is kept here", 0),
                 beneath=scrubber,
             )
-            strip_x0 = crisp("x̂₀ over reverse time (figure 6)")
-            strip_x_t = crisp("x_t over reverse time")
+            strip_x0 = crisp("x̂₀ over reverse time (figure 6)", late=True)
+            strip_x_t = crisp("x_t over reverse time", late=True)
             errors = gr.LinePlot(
                 x="t",
                 y="RMSE",
                 color="image",
                 title="RMSE of x̂₀ to the final image",
                 height=240,
+                elem_classes="late",
             )
-            animation = gr.DownloadButton("Animation as GIF", size="sm", interactive=False)
+            animation = gr.DownloadButton(
+                "Animation as GIF", size="sm", interactive=False, elem_classes="late"
+            )
             film = gr.State(time_to_live=3600)
     form = buttons.wire(
         shared,

@@ -8,7 +8,7 @@ import torch
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.engine import ForwardRequest
 from ddpm_app.errors import UserError
-from ddpm_app.ui.buttons import linked
+from ddpm_app.ui.buttons import linked, refusals_kept
 from ddpm_app.ui.code import code_block, measured
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.figures import figure
@@ -80,7 +80,7 @@ def build(shared: Shared) -> None:
     open_with("schedules", outputs, str(start.value))
     gr.on(
         [start.click, form.go.change],
-        schedules,
+        refusals_kept(schedules, status),
         inputs,
         outputs,
         api_name="schedules",

@@ -11,7 +11,7 @@ import gradio as gr
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.core.toys import TOYS
 from ddpm_app.engine.flow import ARROWS, EXTENT, PIXELS, Field, Flow, FlowRequest, field_of, flow
-from ddpm_app.ui.buttons import linked
+from ddpm_app.ui.buttons import linked, refusals_kept
 from ddpm_app.ui.controls import SEEDS_ALIKE, Shared, explain
 from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.packing import packed
@@ -52,9 +52,9 @@ def build(shared: Shared, tab: gr.Tab) -> None:
         started = time.perf_counter()
         film = drawable(field_of(toy), flow(request))
         calls = f"{steps} steps" + (f", {langevin_steps} Langevin steps after each" if follows else "")
-        took = time.perf_counter() - started
-        done = f"{request.num_particles} particles, {calls}, in {took:.1f} s"
-        return {status: bar(done, 1.0, COLOURS), plane: film}
+        took = f"{time.perf_counter() - started:.1f} s"
+        done = f"{request.num_particles} particles, {calls}"
+        return {status: bar(done, 1.0, COLOURS, took=took), plane: film}
 
     def at_once(*values: Any) -> Update:
         """The same for a control that moved; an empty seed is one that is being typed."""
@@ -96,7 +96,7 @@ def build(shared: Shared, tab: gr.Tab) -> None:
     pressed, moved = (form.go.change, again.click), (tab.select, *(each.change for each in inputs))
     for event in (*pressed, *moved):
         event(
-            score if event in pressed else at_once,
+            refusals_kept(score if event in pressed else at_once, status),
             inputs,
             [status, plane],
             trigger_mode="always_last",

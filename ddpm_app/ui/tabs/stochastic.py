@@ -88,7 +88,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
         with gr.Column(scale=2, min_width=300):
             shown = results("Continuations, and last the shared x_t")
             difference = crisp(
-                "Where they differ: standard deviation of each pixel, bright is large", small=True
+                "Where they differ: standard deviation of each pixel, bright is large", small=True, late=True
             )
 
     def length(model: str) -> int:
