@@ -71,7 +71,7 @@ def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
     work = {
         "Sample": ("Generate", "pictures ·"),
         "Progressive": ("Generate", "frames kept ·"),
-        "Stochastic x₀": ("Continue", "continuations of one x_t at t = 750 in"),
+        "Stochastic x₀": ("Continue", "continuations of one x_t at t = 750 ·"),
         "Interpolate": ("Interpolate", "Interpolated ·"),
         "Branches": ("New trunk", "A trunk to fork ·"),
         "Forward": ("Add noise", "SNR"),
@@ -79,7 +79,7 @@ def test_every_tab_does_its_work_at_the_press_of_its_button(page: Page):
         "Compression": ("Compress", "more leave none ·"),
         "DDIM": ("Compare steps", "24 pictures ·"),
         "Improved DDPM": ("Measure v", "learned no variance"),
-        "Figures": ("Draw", "Figure 6 in"),
+        "Figures": ("Draw", "Figure 6 ·"),
     }
     assert tuple(work) == TABS
     for tab, (button, said) in work.items():
