@@ -145,6 +145,9 @@ def _squared_error(diffusion, prediction, x_0, x_t, t, noise, min_snr_gamma) -> 
 
 
 def _bound(diffusion: GaussianDiffusion, model_output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    where = model_output.device
+    if where.type == "mps":  # which has no float64
+        model_output, x_0, x_t = model_output.cpu(), x_0.cpu(), x_t.cpu()
     # unclipped, or the gradient would vanish where x0-hat leaves [-1, 1]
     p = diffusion.p_mean_variance(model_output, x_t, t, clip_denoised=False)
-    return len(diffusion) * bound_term(diffusion, p, x_0, x_t, t).to(model_output.dtype)
+    return len(diffusion) * bound_term(diffusion, p, x_0, x_t, t).to(where, model_output.dtype)

@@ -5,7 +5,7 @@ company: a call that finds the device free computes at once, together with what 
 no thread of its own; one of the waiting callers computes a pass for all of them, then the next one does.
 """
 
-__all__ = ["Batcher", "fair_shares"]
+__all__ = ["Batcher", "fair_shares", "is_out_of_memory"]
 
 import math
 import threading

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ddpm_app.training.checkpoints import SAMPLES
 from ddpm_app.training.config import TrainingConfig
 
 CARD = "README.md"
-SHEET = "samples.png"
+UPLOADS = "data"  # within a folder that the page trains into
 NOTES = re.compile(r"^## Notes[ \t]*$.*", re.MULTILINE | re.DOTALL)
 LICENSE = re.compile(r"\A---\n(?:(?!---\n).*\n)*?license: *(\S+)")
 UNKNOWN_TO_DIFFUSERS = {"variance_type": "learned", "prediction_type": "posterior_mean"}
@@ -81,8 +82,8 @@ def _front_matter(facts: CardFacts, license: str | None) -> str:
 def _heading(out: Path, settings: dict[str, Any], facts: CardFacts) -> str:
     edge, colour = settings["image_size"], "gray" if settings["channels"] == 1 else "colour"
     lines = [f"# {out.name}", f"A DDPM of {edge} x {edge} pictures in {colour}, without conditioning."]
-    if (out / SHEET).exists():
-        lines.append(f"![Samples of this model]({SHEET})")
+    if (out / SAMPLES).exists():
+        lines.append(f"![Samples of this model]({SAMPLES})")
     return "\n\n".join(lines)
 
 
@@ -125,7 +126,7 @@ def _data(out: Path, settings: dict[str, Any], facts: CardFacts) -> str:
     """The data set's name, never the place where it lay."""
     if facts.hub_dataset:
         return f"[{facts.hub_dataset}](https://huggingface.co/datasets/{facts.hub_dataset})"
-    if Path(settings["data"]).resolve().is_relative_to(out):
+    if Path(settings["data"]).resolve() == out / UPLOADS:
         return "uploaded pictures"
     return f"`{_name(settings['data'])}`"
 

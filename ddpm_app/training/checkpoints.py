@@ -5,9 +5,13 @@ Every file is written beside its place and then moved there, so that it is whole
 
 __all__ = [
     "AGAIN",
+    "PIXELS",
+    "SAMPLES",
     "SETTINGS",
+    "SHEETS",
     "STATE",
     "TrainingState",
+    "forget",
     "load_state",
     "save_pipeline",
     "save_state",
@@ -33,7 +37,9 @@ from ddpm_app.training.network import UNSEEN
 from ddpm_app.training.sources import placeless
 
 STATE = "training_state.pt"
+PIXELS = "pixels"  # the decoded pictures of a set that is too large for memory
 SETTINGS = "training.json"
+SAMPLES, SHEETS = "samples.png", "samples"  # the newest sheet, and one for each time
 PARTIAL = ".partial"
 AGAIN = "give the same command again"
 # the names that diffusers gives to our schedules
@@ -145,6 +151,13 @@ def _settings(out: Path) -> dict[str, Any]:
 def sweep(out: Path) -> None:
     """Removes what a process that was killed had only begun to write."""
     shutil.rmtree(out / PARTIAL, ignore_errors=True)
+
+
+def forget(out: Path) -> None:
+    """Removes what a run that begins anew would pass off as its own: the state and the samples."""
+    (out / STATE).unlink(missing_ok=True)
+    (out / SAMPLES).unlink(missing_ok=True)
+    shutil.rmtree(out / SHEETS, ignore_errors=True)
 
 
 def save_pipeline(out: Path, network, config: TrainingConfig, steps_done: int) -> None:

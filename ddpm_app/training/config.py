@@ -2,7 +2,7 @@
 
 __all__ = ["PLACES", "TrainingConfig"]
 
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import get_args
 
 from ddpm_app.core.diffusion import PredictionType, VarianceType
@@ -11,7 +11,13 @@ from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError, one_of
 
 LEARNED = ("learned", "learned_range")
-MAX_IMAGE_SIZE = 1024  # of a model that is loaded
+MOST = {  # of a model that is loaded
+    "image_size": 1024,
+    "num_train_timesteps": 10_000,
+    "layers_per_block": 16,
+}
+MAX_LEVELS = 16
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "whole numbers"}
 TRACKERS = ("tensorboard", "trackio")
 PLACES = ("data", "out", "held_out", "init_from")  # which another machine may not have
 
@@ -60,6 +66,8 @@ class TrainingConfig:
     log_with: str = ""
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            self._check_kind(each)
         for name, allowed in (
             ("schedule", SCHEDULES),
             ("prediction_type", get_args(PredictionType)),
@@ -72,10 +80,11 @@ class TrainingConfig:
             one_of(name, getattr(self, name), allowed)
         for name in ("image_size", "num_steps", "batch_size", "save_every", "sample_every"):
             self._at_least(name, 1)
-        if self.image_size > MAX_IMAGE_SIZE:
-            raise UserError(f"image_size must be at most {MAX_IMAGE_SIZE} pixels; got {self.image_size}")
         for name in ("num_train_timesteps", "layers_per_block", "gradient_accumulation_steps"):
             self._at_least(name, 1)
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise UserError(f"{name} must be at most {most}; got {getattr(self, name)}")
         for name in ("warmup_steps", "attention_head_dim", "min_snr_gamma", "max_grad_norm"):
             self._at_least(name, 0)
         if not 0 <= self.seed < 2**32:
@@ -87,6 +96,19 @@ class TrainingConfig:
         self._check_heads()
         self._check_objective()
 
+    def _check_kind(self, field: Field) -> None:
+        """UserError where a value is not of its field's kind, as in a file that was edited by hand."""
+        value, kind = getattr(self, field.name), str if field.default is MISSING else type(field.default)
+        several = isinstance(value, tuple | list)
+        parts = value if several else [value]
+        number = int if kind is tuple else kind
+        allowed = (int, float) if number is float else number
+        alike = all(
+            isinstance(part, allowed) and isinstance(part, bool) == (number is bool) for part in parts
+        )
+        if not alike or several != (kind is tuple):
+            raise UserError(f"{field.name} must be {KINDS[kind]}; got {value!r}")
+
     def _at_least(self, name: str, low: int) -> None:
         if not getattr(self, name) >= low:  # nan is not
             raise UserError(f"{name} must be at least {low}; got {getattr(self, name)}")
@@ -94,8 +116,12 @@ class TrainingConfig:
     def _check_network(self) -> None:
         if self.channels not in (1, 3):
             raise UserError(f"channels must be 1 or 3; got {self.channels}")
-        if not self.block_out_channels or any(width < 1 or width % 32 for width in self.block_out_channels):
-            raise UserError(f"block_out_channels must be multiples of 32; got {self.block_out_channels}")
+        if not 1 <= len(self.block_out_channels) <= MAX_LEVELS or any(
+            width < 1 or width % 32 for width in self.block_out_channels
+        ):
+            raise UserError(
+                f"block_out_channels must be 1 to {MAX_LEVELS} multiples of 32; got {self.block_out_channels}"
+            )
         if self.norm_num_groups not in (1, 2, 4, 8, 16, 32):
             raise UserError(f"norm_num_groups must be 1, 2, 4, 8, 16 or 32; got {self.norm_num_groups}")
         shrink = 2 ** (len(self.block_out_channels) - 1)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,21 +24,23 @@ from ddpm_app.errors import UserError
 from ddpm_app.training.batches import STRIDE, Batch, training_batch
 from ddpm_app.training.card import CardFacts, write_card
 from ddpm_app.training.checkpoints import (
+    PIXELS,
     STATE,
     TrainingState,
+    forget,
     load_state,
     save_pipeline,
     save_state,
     sweep,
     writing,
 )
-from ddpm_app.training.config import TrainingConfig
+from ddpm_app.training.config import PLACES, TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
 from ddpm_app.training.machine import alone_in, enough_memory, keep_freed_memory, new_accelerator
 from ddpm_app.training.network import build_unet
 from ddpm_app.training.reports import Progress, begin_log, held_out_loss, log, save_samples
-from ddpm_app.training.sources import hub_dataset
+from ddpm_app.training.sources import hub_dataset, placeless, refuse_within
 
 MAX_HELD_OUT = 512
 
@@ -55,6 +58,8 @@ def train(
     when the data cannot be read, a step does not fit in memory, nothing can be written, or the loss is no
     longer a number; the last save is on disk then.
     """
+    for flag, source in (("--data", config.data), ("--held-out", config.held_out)):
+        refuse_within(source, Path(config.out), flag)
     with alone_in(Path(config.out)):
         yield from _steps(Run(config, resume), resume, report_every, stopping)
 
@@ -68,7 +73,7 @@ def _steps(run: "Run", resume: bool, report_every: int, stopping: Callable[[], b
         sweep(out)
         begin_log(out, run.state.step)
         if not resume:  # or a run killed before its first save would go on as the one before it
-            (out / STATE).unlink(missing_ok=True)
+            forget(out)
     while run.state.step < config.num_steps:
         losses.append(run.advance())
         step = run.state.step
@@ -119,11 +124,15 @@ class Run:
         from diffusers.training_utils import EMAModel
 
         self.config = config
+        # as they are told in what may be published: asked now, while the places are certainly there
+        places: dict[str, Any] = {place: placeless(getattr(config, place)) for place in PLACES}
+        self.named = replace(config, **places)
+        self.hub_dataset = hub_dataset(config.data)
         self.accelerator = accelerator = new_accelerator(config)
         self.main = accelerator.is_main_process
         if accelerator.device.type == "cpu":
             keep_freed_memory()
-        pixels = Path(config.out, "pixels")
+        pixels = Path(config.out, PIXELS)
         self.pixels = self._pictures(config.data, pixels / "data")
         self.held_out = None
         if config.held_out:
@@ -149,13 +158,14 @@ class Run:
             accelerator.scaler,
         )
         if resume:
-            load_state(Path(config.out), self.state, config)
+            load_state(Path(config.out), self.state, self.named)
         if self.held_out is None:  # whatever an earlier part of the run had
             self.state.held_out_loss = None
         self.saved = self.state.step  # the step of the state on disk
         self._agree()
-        self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
-        self.state.ema.to(accelerator.device)
+        with enough_memory(config):
+            self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
+            self.state.ema.to(accelerator.device)
         self.gradients = Gradients(accelerator, self.network, self.losses, config.gradient_accumulation_steps)
 
     def advance(self) -> float:
@@ -178,7 +188,8 @@ class Run:
             if not saved:  # else an earlier state is worth more than this one, which leads here again
                 self.save(loss)
             raise LossIsNoNumber(state.step + 1, saved)
-        self.optimizer.step()
+        with enough_memory(config):  # the first step makes the optimizer's own tensors
+            self.optimizer.step()
         self.optimizer.zero_grad()
         state.ema.step(state.network.parameters())
         state.timesteps.record(whole.t, losses)
@@ -199,8 +210,8 @@ class Run:
         if self.main:
             config, out, state = self.config, Path(self.config.out), self.state
             with state.averaged():
-                save_pipeline(out, state.network, config, state.step)
-            save_state(out, state, config)
+                save_pipeline(out, state.network, self.named, state.step)
+            save_state(out, state, self.named)
             facts = CardFacts(
                 steps_done=state.step,
                 seconds=state.seconds,
@@ -209,7 +220,7 @@ class Run:
                 num_parameters=sum(parameter.numel() for parameter in state.network.parameters()),
                 held_out_loss=state.held_out_loss,
                 num_held_out=0 if self.held_out is None else len(self.held_out),
-                hub_dataset=hub_dataset(config.data),
+                hub_dataset=self.hub_dataset,
             )
             with writing(out):
                 write_card(out, config, facts)
@@ -222,14 +233,16 @@ class Run:
             return
         config, device = self.config, self.accelerator.device
         shape = (config.channels, config.image_size, config.image_size)
+        parts = self.accelerator.num_processes * config.gradient_accumulation_steps
+        at_once = config.batch_size // parts  # as in a step, which is known to fit
 
         def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
             return self.state.network(x_t.to(device), t.to(device)).sample.float().cpu()
 
-        with self.state.averaged():
-            save_samples(Path(config.out), self.diffusion, denoiser, shape, self.state.step)
+        with self.state.averaged(), enough_memory(config):
+            save_samples(Path(config.out), self.diffusion, denoiser, shape, self.state.step, at_once)
             if self.held_out is not None:
-                self.state.held_out_loss = held_out_loss(self.diffusion, denoiser, self.held_out)
+                self.state.held_out_loss = held_out_loss(self.diffusion, denoiser, self.held_out, at_once)
 
     def anywhere(self, flag: bool) -> bool:
         """Whether any of the processes says so."""
@@ -271,6 +284,6 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 @contextlib.contextmanager
 def global_randomness(seed: int) -> Iterator[None]:
     """Within the block torch's global generators, which initial weights and dropout use, start at `seed`."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(seed)
         yield

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from ddpm_app.engine.batching import is_out_of_memory
 from ddpm_app.errors import UserError
 from ddpm_app.training.checkpoints import writing
 from ddpm_app.training.config import TrainingConfig
@@ -105,7 +106,7 @@ def enough_memory(config: TrainingConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"a step does not fit in memory; double gradient_accumulation_steps "

@@ -23,11 +23,11 @@ import psutil
 from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED, available_models
 from ddpm_app.training import TrainingConfig
-from ddpm_app.training.checkpoints import SETTINGS, STATE
+from ddpm_app.training.card import UPLOADS
+from ddpm_app.training.checkpoints import PIXELS, SETTINGS, SHEETS, STATE
 from ddpm_app.training.records import LOG, PROGRESS, RUN, Point, complaint, points, read, write
 from ddpm_app.training.uploads import keep_uploads
 
-UPLOADS = "data"
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -86,14 +86,20 @@ def start(out: Path, config: TrainingConfig, uploads: Sequence[str | Path] = ())
             ) from error
 
 
-def resume(out: Path) -> None:
-    """Spawns the process that goes on from the last save, with the run's own settings."""
+def resume(out: Path, **at_most: float) -> None:
+    """Spawns the process that goes on from the last save, with the run's own settings.
+
+    One that has failed, of too high a learning rate or for lack of memory, takes `at_most` these.
+    """
     with _starting:
         _refuse_second(out)
         record = read(out / RUN)
-        if state(out).status not in ("paused", "failed"):
+        if (status := state(out).status) not in ("paused", "failed"):
             raise UserError(f"{out.name} is no run that could go on; start a new one")
-        _spawn(out, moved(record["config"], out), resume=True)
+        config = moved(record["config"], out)
+        if status == "failed":
+            config |= {name: min(config[name], value) for name, value in at_most.items()}
+        _spawn(out, config, resume=True)
 
 
 def pause(out: Path) -> None:
@@ -127,7 +133,7 @@ def state(out: Path) -> RunState:
         status = "finished"
     elif error := complaint(out / LOG):
         status = "failed"
-    sheet = max((out / "samples").glob("*.png"), default=None)
+    sheet = max((out / SHEETS).glob("*.png"), default=None)
     return RunState(out, status, num_steps, steps_saved, progress, sheet, bool(wanted), error)
 
 
@@ -207,7 +213,8 @@ def _sweep(out: Path, process: psutil.Process | None = None) -> None:
     if process:
         process.wait()
     (out / STATE).unlink(missing_ok=True)
-    shutil.rmtree(out / UPLOADS, ignore_errors=True)
+    for pictures in (UPLOADS, PIXELS):
+        shutil.rmtree(out / pictures, ignore_errors=True)
 
 
 def _process(out: Path, record: dict[str, Any]) -> psutil.Process | None:

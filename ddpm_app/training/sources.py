@@ -4,7 +4,7 @@ A source names its pictures in an order that never changes, and opens each only 
 unpacked to disk.
 """
 
-__all__ = ["SOURCES", "Source", "hub_dataset", "open_source", "placeless"]
+__all__ = ["SOURCES", "Source", "hub_dataset", "open_source", "placeless", "refuse_within"]
 
 import io
 import json
@@ -28,7 +28,7 @@ SOURCES = (
     "a folder of pictures, a .zip of them, a .parquet file or a folder of those, a Hub data set "
     "(owner/name, owner/name:split, owner/name:split@revision), or shapes, which the program draws"
 )
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 READABLE = (".parquet", ".zip", *PICTURES)
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w./-]+))?(?:@([\w./-]+))?")
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values")
@@ -63,6 +63,13 @@ def open_source(source: str | Path, size: int, flag: str = "--data") -> Source:
     if asked := _asked_of_the_hub(source):
         return _on_the_hub(*asked.groups())
     raise UserError(f"{flag} must be {SOURCES}; got {str(source)!r}")
+
+
+def refuse_within(source: str | Path, out: Path, flag: str = "--data") -> None:
+    """UserError where `out` lies within a folder of pictures, which would take a run's sheets for its own."""
+    path, _ = _on_disk(source)
+    if str(source) and path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"--out {out} lies within {flag}, which would soon hold its samples; give another")
 
 
 def placeless(source: str | Path, parts: int = 1) -> str:

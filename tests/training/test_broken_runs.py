@@ -11,7 +11,7 @@ import torch
 
 from ddpm_app.core.losses import LOSSES
 from ddpm_app.models import load_model
-from ddpm_app.training import train
+from ddpm_app.training import loop, train
 from tests.doubles import refusal
 from tests.training.runs import (
     assert_same_weights,
@@ -82,6 +82,28 @@ def test_too_little_memory_is_told_with_what_to_do(config, monkeypatch, said):
     assert "double gradient_accumulation_steps (1)" in sentence
     assert "batch_size (4)" in sentence
     assert state_of(config.out)["step"] == 1
+
+
+@pytest.mark.parametrize("work", ["save_samples", "held_out_loss"])
+def test_too_little_memory_to_look_at_the_model_is_told_too(config, pictures, monkeypatch, work):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, work, full)
+    config = replace(config, held_out=str(pictures), save_every=1)
+    assert "double gradient_accumulation_steps" in refusal(lambda: list(train(config)))
+    assert state_of(config.out)["step"] == 3
+
+
+@pytest.mark.parametrize("flag", ["data", "held_out"])
+def test_a_run_does_not_write_its_sheets_among_its_pictures(config, pictures, flag):
+    inside = {"out": str(pictures / "model"), "data": "shapes", flag: str(pictures)}
+    assert "lies within --" + flag.replace("_", "-") in refusal(
+        lambda: list(train(replace(config, **inside)))
+    )
+    assert not (pictures / "model").exists()
+    same = replace(config, out=str(pictures))
+    assert "lies within --data" in refusal(lambda: list(train(same)))
 
 
 def test_any_other_error_of_the_network_keeps_its_traceback(config, monkeypatch):

@@ -108,6 +108,7 @@ def test_every_setting_is_in_the_table(out, config):
 
 def test_pictures_uploaded_into_the_folder_are_called_that(out, config):
     assert "uploaded pictures: 1,588" in written(out, replace(config, data=str(out / "data")))
+    assert "`cats`: 1,588" in written(out, replace(config, data=str(out / "cats")))
 
 
 def test_the_sheet_is_shown_once_there_is_one(out, config):

@@ -232,6 +232,19 @@ def test_a_second_run_into_the_same_folder_is_refused_while_the_first_one_works(
     assert [at.step for at in train(config)] == [4]
 
 
+def test_a_folder_that_has_gone_since_is_not_taken_for_a_data_set_of_the_hub(config, pictures, monkeypatch):
+    monkeypatch.chdir(pictures.parents[1])
+    own = f"{pictures.parent.name}/{pictures.name}"
+    steps = train(replace(config, data=own, save_every=1), report_every=1)
+    next(steps)
+    shutil.move(pictures, pictures.with_name("elsewhere"))
+    list(steps)
+    assert json.loads(Path(config.out, SETTINGS).read_text())["data"] == pictures.name
+    assert "datasets:" not in Path(config.out, "README.md").read_text()
+    shutil.move(pictures.with_name("elsewhere"), pictures)
+    assert [at.step for at in train(replace(config, data=own, num_steps=5))] == [5]
+
+
 def test_the_place_of_data_that_has_gone_since_is_not_written_down(config, pictures):
     begun = train(replace(config, save_every=1), report_every=1)
     next(begun)

@@ -155,6 +155,14 @@ def test_a_run_that_is_done_trains_no_further(config):
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
 
 
+def test_a_run_that_begins_anew_shows_no_sheet_of_the_one_before(config):
+    list(train(config))
+    next(train(replace(config, num_steps=3, save_every=1), resume=False, report_every=1))
+    assert not Path(config.out, "samples.png").exists()
+    assert not Path(config.out, "samples").exists()
+    assert "samples.png" not in Path(config.out, "README.md").read_text()
+
+
 def test_what_a_killed_process_had_begun_to_write_is_gone_after_the_next_though_nothing_is_left_to_do(config):
     list(train(config))
     begun = Path(config.out, PARTIAL, "unet")

@@ -95,6 +95,18 @@ def test_a_sheet_shows_what_the_denoiser_has_learned(tmp_path):
         assert np.asarray(sheet)[:8, :8].min() >= 254
 
 
+def test_how_many_are_taken_at_once_changes_neither_the_sheet_nor_the_held_out_loss(tmp_path):
+    x_0 = PIXELS[:2].float() / 127.5 - 1
+    oracle = image_set_denoiser(DIFFUSION, x_0)
+    sheets, losses = [], []
+    for at_once in (16, 3):
+        save_samples(tmp_path, DIFFUSION, oracle, (3, 8, 8), 1, at_once)
+        sheets.append((tmp_path / "samples.png").read_bytes())
+        losses.append(held_out_loss(DIFFUSION, oracle, PIXELS, at_once))
+    assert sheets[0] == sheets[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_the_held_out_loss_is_the_squared_error_over_evenly_spread_timesteps():
     pixels = torch.stack([picture(seed) for seed in range(70)])  # more than are taken at once
     total, generator = 0.0, torch.Generator().manual_seed(0)

@@ -159,6 +159,31 @@ def test_a_run_that_was_moved_goes_on_where_it_lies_now(tmp_path):
     assert runs.moved(config | {"data": "/elsewhere"}, tmp_path)["data"] == "/elsewhere"
 
 
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [("error: the loss is no longer a number", {"learning_rate": 1e-4, "batch_size": 4}), ("", {})],
+)
+def test_a_run_that_failed_goes_on_with_less_if_that_is_wanted(checkpoints, monkeypatch, said, taken):
+    out = checkpoints / "mine"
+    out.mkdir()
+    config = {"out": str(out), "data": "shapes", "num_steps": 9, "learning_rate": 1e-3, "batch_size": 4}
+    (out / records.RUN).write_text(json.dumps({"pid": 0, "config": config}))
+    (out / records.LOG).write_text(said)
+    asked = []
+    monkeypatch.setattr(runs, "_spawn", lambda out, config, resume: asked.append(config))
+    runs.resume(out, learning_rate=1e-4, batch_size=64)
+    assert asked == [config | taken]
+
+
+def test_a_run_ended_for_good_keeps_no_pictures(checkpoints):
+    out = checkpoints / "mine"
+    for folder in ("data", "pixels"):
+        (out / folder).mkdir(parents=True)
+    (out / records.RUN).write_text(json.dumps({"pid": 0, "config": {"out": str(out), "num_steps": 9}}))
+    runs.stop(out)
+    assert [each.name for each in out.iterdir()] == [records.RUN]
+
+
 def test_a_bug_is_told_by_its_last_line(checkpoints):
     out = checkpoints / "mine"
     out.mkdir()

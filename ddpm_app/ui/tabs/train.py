@@ -33,6 +33,7 @@ CHOSEN = (
     "channels",
     "flip",
 )  # what a preset fills in
+LOWERED = ("learning_rate", "batch_size")  # what a run that failed may go on with less of
 FAST, SLOW = 2.0, 10.0  # seconds between two looks, while a run goes on and otherwise
 END_FOR_GOOD = """name => confirm(
     `End the run of ${name} for good? The model stays as it is; it cannot be trained on.`) ? name : ''"""
@@ -55,6 +56,10 @@ class Form:
     def inputs(self) -> list[gr.components.Component]:
         """In the order of `begin`'s parameters."""
         return [self.name, self.source, self.uploads, self.path, self.repository, self.preset, *self.settings]
+
+    def setting(self, name: str) -> gr.components.Component:
+        """One of CHOSEN."""
+        return self.settings[CHOSEN.index(name)]
 
 
 def build(shared: Shared, tab: gr.Tab) -> None:
@@ -190,13 +195,14 @@ def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunVie
         runs.start(out, config, (uploads or ()) if source == "upload" else ())
         return look(out.name)
 
-    def acting(act: Callable[[Path], None]) -> Callable:
+    def acting(act: Callable[..., None], *settings: str) -> Callable:
         @spoken
-        def handler(name: str) -> list[Any]:
+        def handler(name: str, *values: Any) -> list[Any]:
             if not name:  # the question was answered with no
                 return [gr.skip()] * len(outputs)
             if name in runs.names(checkpoints):
-                act(checkpoints.resolve() / name)
+                given = {key: value for key, value in zip(settings, values, strict=True) if value}
+                act(checkpoints.resolve() / name, **given)
             return look(name)
 
         return handler
@@ -205,7 +211,9 @@ def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunVie
     copies_link(link, linked(shared, "train", begin, form.inputs, form.start))  # its `go` starts nothing
     form.start.click(begin, form.inputs, outputs, **quiet)
     view.pause.click(acting(runs.pause), run, outputs, **quiet)
-    view.resume.click(acting(runs.resume), run, outputs, **quiet)
+    view.resume.click(
+        acting(runs.resume, *LOWERED), [run, *(form.setting(name) for name in LOWERED)], outputs, **quiet
+    )
     view.stop.click(acting(runs.stop), run, outputs, js=END_FOR_GOOD, **quiet)
     view.use.click(lambda name: name, run, shared.model, **quiet)
     run.input(look, run, outputs, queue=False, **quiet)
