@@ -4,12 +4,14 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "as_source",
+    "carries_recipe",
     "columns_for",
     "counted",
     "data_uri",
     "decode_source",
     "fit",
     "heat_map",
+    "is_too_large",
     "read_picture",
     "read_recipe",
     "read_source",
@@ -51,8 +53,7 @@ def read_picture(file: str | Path, image_shape: tuple[int, int, int]) -> Tensor:
     channels, height, width = image_shape
     try:
         with Image.open(file, formats=FORMATS) as picture:
-            across, down = picture.size
-            if across * down > (MAX_JPEG_PIXELS if picture.format == "JPEG" else MAX_PIXELS):
+            if is_too_large(picture):
                 raise Image.DecompressionBombError
             return fit(picture, (height, width), channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -65,6 +66,11 @@ def read_picture(file: str | Path, image_shape: tuple[int, int, int]) -> Tensor:
         raise UserError(
             "the file cannot be read as a picture; give a whole PNG, JPEG, WebP, GIF, BMP or TIFF file"
         ) from error
+
+
+def is_too_large(picture: Image.Image) -> bool:
+    """Whether a picture that is not decoded yet has more pixels than one that a visitor may give."""
+    return picture.width * picture.height > (MAX_JPEG_PIXELS if picture.format == "JPEG" else MAX_PIXELS)
 
 
 def fit(picture: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
@@ -144,6 +150,14 @@ def read_recipe(file: str | Path) -> dict[str, Any]:
             return dict(json.loads(picture.info["comment" if picture.format == "GIF" else "recipe"]))
     except (KeyError, TypeError, ValueError, OSError, SyntaxError, RecursionError, *UNREADABLE) as error:
         raise UserError("the picture carries no recipe; give a PNG or GIF that this app made") from error
+
+
+def carries_recipe(file: Path) -> bool:
+    """Whether this app made the picture."""
+    try:
+        return bool(read_recipe(file))
+    except UserError:
+        return False
 
 
 def as_source(image: Tensor) -> str:

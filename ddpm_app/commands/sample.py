@@ -10,7 +10,7 @@ import numpy as np
 from ddpm_app.commands.report import add_model_arguments, loaded, progress, result, writable_folder
 from ddpm_app.core.langevin import DEFAULT_SNR
 from ddpm_app.engine import EVERY_SAMPLER, REVERSE_VARIANCES, Engine, SampleRequest, flag, visited, visits
-from ddpm_app.pictures import counted, save_png, sheet, to_picture
+from ddpm_app.pictures import carries_recipe, counted, save_png, sheet, to_picture
 from ddpm_app.training.checkpoints import AGAIN, writing
 
 
@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="outputs", help="the folder to write into")
 
 
+def left_over(out: Path, num_images: int) -> list[Path]:
+    """The pictures that a longer run of ours has left: beside those of a new one they would mislead."""
+    numbered = [file for file in out.glob("[0-9]" * 5 + ".png") if int(file.stem) >= num_images]
+    return [file for file in numbered if carries_recipe(file)]
+
+
 def run(options: argparse.Namespace) -> None:
     """00000.png ..., grid.png and samples.npz (`arr_0`, uint8 NHWC)."""
     said = vars(options)
@@ -50,6 +56,8 @@ def run(options: argparse.Namespace) -> None:
         progress(frame.step, frame.num_steps, started)
     seconds = time.perf_counter() - started
     with writing(out, AGAIN):
+        for file in left_over(out, request.num_images):
+            file.unlink()
         for k, (seed, image) in enumerate(zip(request.seeds, frame.images, strict=True)):
             recipe = request.recipe() | {"seed": seed, "num_images": 1}
             save_png(to_picture(image), out / f"{k:05d}.png", recipe)

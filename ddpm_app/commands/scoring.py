@@ -25,6 +25,7 @@ OWN: dict[str, tuple[Any, str]] = {
     "sampler": ("ddpm", "the reverse step"),
     "steps": (1000, "how many timesteps are visited"),
     "eta": (0.0, "ddim only: 0 deterministic, 1 like ddpm"),
+    "rederive_eps": (True, "ddim only: eps follows the clipped x0-hat"),
     "spacing": ("auto", "auto, leading, trailing or linspace"),
     "features": ("auto", FEATURES),
     "nll_images": (0, "pictures whose bits/dim are measured too"),
@@ -35,12 +36,16 @@ OWN: dict[str, tuple[Any, str]] = {
 def add_arguments(parser: Any) -> None:
     """How the samples are drawn, what looks at them, and where they go."""
     for name, (default, text) in OWN.items():
+        kind: dict[str, Any] = {"type": type(default)}
+        if isinstance(default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif name == "sampler":
+            kind = {"choices": EVERY_SAMPLER}
         parser.add_argument(
             "--" + name.replace("_", "-"),
-            type=type(default),
-            choices=EVERY_SAMPLER if name == "sampler" else None,
             default=argparse.SUPPRESS,
             help=f"{text} (default: {default})",
+            **kind,
         )
 
 
@@ -52,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
         sampler=options.sampler,
         num_inference_steps=options.steps,
         eta=options.eta,
+        rederive_eps=options.rederive_eps,
         variance_type=options.variance,
         timestep_spacing=options.spacing,
         seed=options.seed,

@@ -43,7 +43,7 @@ class Limits:
         """UserError for a model that is not on the list, before anything looks for it."""
         if self.public and model not in self.models:
             raise UserError(
-                f"{model[:80]!r} is not among the models of this public page; choose one of "
+                f"{str(model)[:80]!r} is not among the models of this public page; choose one of "
                 f"{', '.join(self.models)}, or run the app on your own machine"
             )
 

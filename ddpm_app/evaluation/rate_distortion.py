@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm_app.core.compression import tenths
 from ddpm_app.engine import CompressionReport, CompressionRequest, Engine, Received
+from ddpm_app.engine.checks import later_seed
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def rate_distortion(
             picture=picture,
             num_terms=num_terms,
             variance_type=variance_type,
-            seed=seed + place,
+            seed=later_seed(seed, place),
             precision=precision,
         )
         *_, last = engine.compress(request)

@@ -2,6 +2,7 @@
 
 __all__ = ["Evaluation", "Stage", "evaluate_samples"]
 
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.engine import CancelToken, Engine, SampleRequest, visits
-from ddpm_app.engine.checks import whole
+from ddpm_app.engine.checks import MAX_STEPS, whole
+from ddpm_app.engine.improved import variance_types
 from ddpm_app.engine.requests import AUTO
-from ddpm_app.errors import UserError
+from ddpm_app.errors import UserError, one_of
 from ddpm_app.evaluation.checkpoint import averaging
 from ddpm_app.evaluation.classifier import save_classifier
 from ddpm_app.evaluation.draws import ALONE, Processes, begin, collect, draw, missing
@@ -21,7 +23,8 @@ from ddpm_app.evaluation.extractors import Extractor, chosen, features_of
 from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
 from ddpm_app.evaluation.quality import Features, Quality, quality, some
 from ddpm_app.evaluation.scorecard import Scorecard
-from ddpm_app.training.data import ImageSet, load_images
+from ddpm_app.pictures import counted
+from ddpm_app.training.data import Bounds, ImageSet, load_images
 from ddpm_app.training.labels import called
 
 MOST_SAMPLES = 1_000_000
@@ -33,7 +36,8 @@ SAMPLES, PIXELS, CLASSIFIER = "samples", "pixels", "features.safetensors"
 class Evaluation:
     """What is evaluated: `num_images` samples of the request, image k with seed + k, against `data`.
 
-    Beside them the bound of the first `nll_images` pictures of the data at `num_terms` timesteps each.
+    Beside them the bound of the first `nll_images` pictures of the data at `num_terms` timesteps each. Of
+    what a stranger gives no more than `most_pixels` are decoded, and `called` is told instead of its place.
     """
 
     request: SampleRequest
@@ -44,10 +48,18 @@ class Evaluation:
     limit: int | None = None  # of the data, its first so many pictures
     nll_images: int = 0
     num_terms: int = 100
+    called: str = ""
+    most_pixels: float = math.inf
 
     def __post_init__(self) -> None:
-        whole("num_images", self.num_images, FEWEST, MOST_SAMPLES)
-        whole("nll_images", self.nll_images, 0, MOST_SAMPLES)
+        object.__setattr__(self, "num_images", whole("num_images", self.num_images, FEWEST, MOST_SAMPLES))
+        object.__setattr__(self, "nll_images", whole("nll_images", self.nll_images, 0, MOST_SAMPLES))
+        whole("num_terms", self.num_terms, 2, MAX_STEPS)
+
+    @property
+    def about(self) -> str:
+        """What the scorecard calls the data."""
+        return self.called or called(self.data)
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ def evaluate_samples(
     folder, main = asked.out / SAMPLES, processes.rank == 0
     model = engine.model(asked.request.model, asked.request.precision)
     steps = visits(asked.request, model)  # of more steps than the chain has nothing is begun
+    if asked.nll_images:  # nor where the bound would be refused at the very end
+        one_of("variance", _variance_of_bound(asked.request), [AUTO, *variance_types(model)])
     if main:
         begin(folder, asked.request, engine.checkpoints)
     processes.wait()
@@ -80,7 +94,7 @@ def evaluate_samples(
     processes.wait()  # or one would be drawn before another process has seen that it is missing
     if main:
         yield Stage("reading the data", 0, 1)
-        images, extractor = yield from _prepared(asked, model.image_shape, model.device)
+        images, extractor = yield from _prepared(asked, model.image_shape, model.device, cancel)
     for step, num_steps in engine.measuring(asked.request, cancel):
         yield Stage("measuring the variance", step, num_steps)
     for at in draw(engine, asked.request, folder, chunks[processes.rank :: processes.count], cancel):
@@ -95,7 +109,7 @@ def evaluate_samples(
         averaging=averaging(asked.request.model, engine.checkpoints),
         notes=model.notes,
         visits=steps,
-        data="; ".join(filter(None, [called(asked.data), images.left_out])),
+        data="; ".join(filter(None, [asked.about, images.left_out])),
         extractor=extractor.name,
         published_features=extractor.published,
         samples=quality(ours, theirs),
@@ -106,13 +120,15 @@ def evaluate_samples(
 
 
 def _prepared(
-    asked: Evaluation, image_shape: tuple[int, int, int], device: torch.device
+    asked: Evaluation, image_shape: tuple[int, int, int], device: torch.device, cancel: CancelToken | None
 ) -> Generator[Stage, None, tuple[ImageSet, Extractor]]:
     """The data and the extractor, once they are known to be of use."""
     channels, size, _ = image_shape
-    images = load_images(asked.data, size, channels, asked.out / PIXELS, asked.limit)
-    if len(images.pixels) < FEWEST:
-        raise UserError(f"{asked.data} has {len(images.pixels)} pictures; give at least {FEWEST}")
+    bounds = Bounds(asked.most_pixels, (cancel or CancelToken()).check, asked.called)
+    images = load_images(asked.data, size, channels, asked.out / PIXELS, asked.limit, bounds=bounds)
+    if (count := len(images.pixels)) < FEWEST:
+        where = asked.called or asked.data
+        raise UserError(f"{where}: {counted(count)}, too few to compare with; give at least {FEWEST}")
     for found in chosen(asked.features, asked.data, images, device):
         if isinstance(found, Extractor):
             extractor = found
@@ -121,6 +137,11 @@ def _prepared(
     if extractor.classifier is not None:
         save_classifier(extractor.classifier, asked.out / CLASSIFIER)
     return images, extractor
+
+
+def _variance_of_bound(request: SampleRequest) -> str:
+    """That of the samples, but for the analytic one, which is of samples alone."""
+    return AUTO if request.variance_type == ANALYTIC else request.variance_type
 
 
 def _features(what: str, extractor: Extractor, pictures: Tensor) -> Generator[Stage, None, Features]:
@@ -145,14 +166,12 @@ def _own(data: Features, count: int) -> Quality | None:
 def _bound(engine: Engine, asked: Evaluation, pictures: Tensor) -> Generator[Stage, None, NllReport | None]:
     """The bound of the pictures; None of none."""
     report, request = None, asked.request
-    # the analytic variance is one of samples alone
-    variance = AUTO if request.variance_type == ANALYTIC else request.variance_type
     for report in negative_log_likelihood(
         engine,
         pictures,
         request.model,
         asked.num_terms,
-        variance_type=variance,
+        variance_type=_variance_of_bound(request),
         seed=request.seed,
         precision=request.precision,
     ):

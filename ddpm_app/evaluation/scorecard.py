@@ -114,7 +114,7 @@ def _conditions(card: Scorecard) -> list[Row]:
 def _process(request: SampleRequest) -> str:
     parts = [request.sampler]
     if request.sampler == "ddim":
-        parts.append(f"eta {request.eta:g}")
+        parts.append(f"eta {request.eta:g}" + ("" if request.rederive_eps else ", ε as the network gives it"))
     if request.sampler == "ddpm":
         parts.append(f"variance {request.variance_type}")
     if request.langevin_steps:

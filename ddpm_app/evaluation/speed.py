@@ -18,6 +18,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.evaluation.peak import flops_per_image, peak_flops
 from ddpm_app.models.catalogue import locate
 from ddpm_app.models.exact import EXACT_MODELS
+from ddpm_app.models.model import arithmetic
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SpeedReport:
     diffusers_seconds: float
     ratio: float
     largest_difference: int  # uint8 levels between the two results
-    peak_share: float  # floating point operations a second of our run, over those of a product of matrices
+    peak_share: float  # floating point operations a second of our run, over those of a matrix product alike
 
 
 def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int = 3) -> SpeedReport:
@@ -83,7 +84,7 @@ def compare_with_diffusers(engine: Engine, request: SampleRequest, rounds: int =
         statistics.median(other for _, other in times),
         statistics.median(other / mine for mine, other in times),
         difference,
-        flops / seconds / peak_flops(model.device),
+        flops / seconds / peak_flops(model.device, arithmetic(model.device, request.precision)),
     )
 
 

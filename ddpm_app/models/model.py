@@ -1,6 +1,14 @@
 """What the rest of the program knows about a loaded checkpoint, and how a network becomes a denoiser."""
 
-__all__ = ["Measured", "Model", "Precision", "network_denoiser", "resolve_device", "resolve_devices"]
+__all__ = [
+    "Measured",
+    "Model",
+    "Precision",
+    "arithmetic",
+    "network_denoiser",
+    "resolve_device",
+    "resolve_devices",
+]
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -105,8 +113,7 @@ def network_denoiser(network: nn.Module, device: torch.device, precision: str) -
 
     exact computes in float32; fast in half precision where the device computes in it, else in float32 too.
     """
-    one_of("precision", precision, ["exact", "fast"])
-    dtype = half_format(device) if precision == "fast" else torch.float32
+    dtype = arithmetic(device, precision)
     if device.type == "cuda":  # TF32 would leave 10 bits of the mantissa
         torch.backends.cudnn.allow_tf32 = False
     network = network.to(device).eval().requires_grad_(False)
@@ -125,6 +132,12 @@ def network_denoiser(network: nn.Module, device: torch.device, precision: str) -
         graphed = GraphedDenoiser(denoiser, name, CudaRecorder(device))
         return graphed, graphed
     return denoiser, name
+
+
+def arithmetic(device: torch.device, precision: str) -> torch.dtype:
+    """The number format in which a network of that precision computes on the device."""
+    one_of("precision", precision, ["exact", "fast"])
+    return half_format(device) if precision == "fast" else torch.float32
 
 
 def half_format(device: torch.device) -> torch.dtype:

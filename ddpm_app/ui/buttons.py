@@ -13,6 +13,7 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from ddpm_app.engine import SampleRequest
+from ddpm_app.models import BUNDLED
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Check, Form
 from ddpm_app.ui.openings import open_with
@@ -119,7 +120,8 @@ def linked(
     **checks: Check,
 ) -> Form:
     """The form of a tab with these inputs of its handler, known to links and recipes from now on."""
-    spans, checkpoints = shared.timestep_sliders, shared.engine.checkpoints
+    spans, engine = shared.timestep_sliders, shared.engine
+    checkpoints = BUNDLED if engine.limits.public else engine.checkpoints  # no stranger learns where they lie
     shared.forms[tab] = Form.of(tab, handler, inputs, kind, within, spans, checkpoints, checks)
     return shared.forms[tab]
 

@@ -67,7 +67,8 @@ def sweep(age: float) -> None:
     """Deletes our folders into which nothing was put for `age` seconds."""
     for folder in _ours().glob("*"):
         with suppress(OSError):  # another user's, or already gone
-            if time.time() - folder.stat().st_mtime > age:
+            newest = max(each.stat().st_mtime for each in (folder, *folder.rglob("*")))
+            if time.time() - newest > age:
                 shutil.rmtree(folder)
 
 

@@ -45,6 +45,13 @@ def test_each_picture_carries_the_recipe_of_itself_alone(capsys, tmp_path):
         assert np.array_equal(np.array(picture), alone.images[0, 0].numpy())
 
 
+def test_a_shorter_run_leaves_no_picture_of_a_longer_one_beside_its_own(capsys, tmp_path):
+    answer(capsys, "sample", *NORMAL, "--steps", 2, "--num-images", 3, "--out", tmp_path)
+    Image.new("L", (4, 4)).save(tmp_path / "00007.png")  # somebody else's
+    answer(capsys, "sample", *NORMAL, "--steps", 2, "--num-images", 1, "--out", tmp_path)
+    assert [file.name for file in sorted(tmp_path.glob("0*.png"))] == ["00000.png", "00007.png"]
+
+
 @pytest.mark.parametrize("taken", ["00001.png", "grid.png", "samples.npz"])
 def test_pictures_that_cannot_be_written_are_told_in_one_line(capsys, tmp_path, taken):
     (tmp_path / taken).mkdir()

@@ -53,6 +53,11 @@ def test_the_rows_of_table_4_are_means_over_pictures_each_with_its_own_seed():
     assert engine.active_runs == 0
 
 
+def test_pictures_of_the_largest_seeds_are_sent_too():
+    *_, report = rate_distortion(Engine("cpu"), PICTURES[:2], "exact-normal", 2, seed=2**63 - 1)
+    assert report.num_images == 2
+
+
 def test_the_variance_and_the_precision_asked_for_are_used():
     engine = Engine("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddpm_app.core.images import to_uint8
-from ddpm_app.engine import Engine, SampleRequest
+from ddpm_app.engine import Cancelled, CancelToken, Engine, SampleRequest
 from ddpm_app.evaluation import draws, extractors, quality
 from ddpm_app.evaluation.classifier import learn, load_classifier
 from ddpm_app.evaluation.draws import Processes
@@ -78,6 +78,47 @@ def test_the_bound_beside_is_of_the_variance_that_samples_have(tmp_path, data):
     assert small.nll.bits_per_dim != large.nll.bits_per_dim
     assert "variance fixed_small" in as_markdown(small).split("**NLL**")[1]
     assert "±" not in as_markdown(small).split("**NLL**")[1].splitlines()[0]  # of one picture
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_terms": 1}, "num_terms must be a whole number in 2.."),
+        ({"request": replace(REQUEST, variance_type="learned_range")}, "variance must be one of auto, fixed"),
+    ],
+    ids=["terms", "variance"],
+)
+def test_a_bound_that_cannot_be_measured_is_refused_before_anything_is_drawn(tmp_path, data, settings, said):
+    assert said in refusal(lambda: evaluated(tmp_path, data, nll_images=1, **settings))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("most_pixels", [40 * 32 * 32, 31 * 32 * 32])
+def test_what_a_stranger_gives_is_called_as_told_and_bounded(tmp_path, data, most_pixels):
+    settings = {"features": "shapes", "called": "the uploaded pictures", "most_pixels": most_pixels}
+    if most_pixels < 32 * 32 * 32:
+        assert "more pixels than this page reads" in refusal(lambda: evaluated(tmp_path, data, **settings))
+        return
+    _, card = evaluated(tmp_path, data, **settings)
+    assert card.data == "the uploaded pictures"
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "a.png").write_bytes(b"no picture")
+    said = refusal(lambda: evaluated(tmp_path / "again", str(tmp_path / "few"), **settings))
+    assert str(tmp_path) not in said
+    assert "no picture could be read from the uploaded pictures (not a.png, for one); give whole PNG" in said
+    to_picture(torch.zeros(3, 8, 8, dtype=torch.uint8)).save(tmp_path / "few" / "b.png")
+    said = refusal(lambda: evaluated(tmp_path / "again", str(tmp_path / "few"), **settings))
+    assert said.startswith("the uploaded pictures: 1 picture, too few")
+
+
+def test_a_run_that_is_stopped_reads_no_further(tmp_path, data):
+    token = CancelToken()
+    asked = Evaluation(request=REQUEST, num_images=16, data=data, out=tmp_path / "out")
+    stages = evaluate_samples(Engine("cpu"), asked, token)
+    assert next(stages).what == "reading the data"
+    token.cancel()
+    with pytest.raises(Cancelled):
+        next(stages)
 
 
 def test_pictures_of_the_data_that_cannot_be_read_are_told_beside_it(tmp_path, data):

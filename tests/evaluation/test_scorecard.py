@@ -100,6 +100,7 @@ def test_the_bound_stands_beside_when_it_was_asked_for():
     [
         ({"sampler": "ddpm", "variance_type": "fixed_small"}, "ddpm, variance fixed_small"),
         ({"sampler": "ddim", "langevin_steps": 2}, "2 Langevin steps"),
+        ({"sampler": "ddim", "rederive_eps": False}, "ddim, eta 0, ε as the network gives it"),
         ({"sampler": "unipc"}, "| sampler | unipc |"),
     ],
     ids=lambda value: str(value)[:12],

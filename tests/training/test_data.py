@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm_app import pictures
 from ddpm_app.pictures import to_picture
 from ddpm_app.training import data, sources
-from ddpm_app.training.data import load_images
+from ddpm_app.training.data import Bounds, load_images
 from tests.doubles import refusal
 from tests.training.runs import picture
 
@@ -79,6 +80,16 @@ def test_files_that_are_no_pictures_are_named_and_others_passed_over(folder):
     assert torch.equal(images.pixels, SIX)
     assert images.unreadable == ("below/broken.png", "half.jpg")
     assert images.left_out == "left out 2 unreadable: below/broken.png, half.jpg"
+
+
+def test_a_picture_beyond_the_bounds_of_one_is_left_out_where_all_are_bounded(folder, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
+    Image.new("RGB", (16, 16)).save(folder / "large.png")
+    assert len(load_images(folder, 8, 3).pixels) == 7
+    images = load_images(folder, 8, 3, bounds=Bounds(pixels=6 * 64))
+    assert torch.equal(images.pixels, SIX)
+    assert images.left_out == "left out 1 unreadable: large.png"
+    assert "more pixels" in refusal(lambda: load_images(folder, 8, 3, bounds=Bounds(pixels=6 * 64 - 1)))
 
 
 def test_a_long_list_of_unreadable_files_is_cut_short():

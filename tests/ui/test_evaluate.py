@@ -2,6 +2,7 @@ import argparse
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 from gradio_client import Client, handle_file
@@ -42,6 +43,7 @@ def test_the_scorecard_comes_after_live_samples_and_says_what_it_is_not(client: 
     status, sheet, scorecard, report = job.result(timeout=120)
     assert "32 samples measured" in status
     assert "not comparable with any published FID" in scorecard
+    assert "| data | the uploaded pictures, 40 pictures |" in scorecard
     with open(report["value"] if isinstance(report, dict) else report) as file:
         values = json.load(file)
     assert f"{values['samples']['fid']:.4g}" in scorecard
@@ -104,3 +106,6 @@ def test_the_command_beneath_a_scorecard_asks_for_the_same_samples():
     assert (options.metric, options.data, options.num_images) == ("fid", "shapes", 512)
     assert (options.model, options.sampler, options.steps, options.eta) == ("exact-shapes", "ddim", 50, 0.5)
     assert options.seed == 7
+    assert "rederive_eps" not in vars(options)
+    words = shlex.split(command(replace(asked, rederive_eps=False), 512, UNTOLD))
+    assert not parser.parse_args(words[4:]).rederive_eps

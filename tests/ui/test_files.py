@@ -51,6 +51,21 @@ def test_only_our_files_beyond_the_age_are_deleted(cache: Path):
     assert fresh.exists()
 
 
+def test_a_folder_goes_by_what_was_put_into_it_last(cache: Path):
+    folder = new_folder()
+    (folder / "evaluation" / "samples").mkdir(parents=True)
+    file = folder / "evaluation" / "samples" / "0.npy"
+    file.write_text("")
+    for each in (folder, folder / "evaluation"):
+        os.utime(each, (time.time() - 7200,) * 2)
+    sweep(3600)
+    assert file.exists()
+    for each in (folder / "evaluation" / "samples", file):
+        os.utime(each, (time.time() - 7200,) * 2)
+    sweep(3600)
+    assert not folder.exists()
+
+
 def test_nothing_to_delete_is_no_error(cache: Path):
     sweep(0)
 

@@ -1,6 +1,7 @@
 """The page speaks Korean and Chinese, completely; the catalogues, and what handlers say in them."""
 
 import ast
+import random
 import re
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from ddpm_app.engine import Engine, Limits
 from ddpm_app.ui import build_app
 from ddpm_app.ui.languages import page as module_of_page
 from ddpm_app.ui.languages import speech as module_of_speech
-from ddpm_app.ui.languages.catalogues import LANGUAGES, catalogue, gaps, in_language, language_of, translation
+from ddpm_app.ui.languages.catalogues import (
+    LANGUAGES,
+    _filled,
+    catalogue,
+    gaps,
+    in_language,
+    language_of,
+    translation,
+)
 from ddpm_app.ui.languages.page import Page, marker, unmarked, visitor_texts
 from ddpm_app.ui.languages.speech import _property
 from ddpm_app.ui.languages.texts import has_words, sentences
@@ -237,6 +246,22 @@ def test_tables_begin_with_headings_in_the_visitors_language(page: Page, monkeyp
         monkeypatch.setattr(module, "visitors_language", lambda: "ko")
     headings = {heading for frame in begun.fn() for heading in frame.columns}
     assert {"역과정 스텝", "같은 픽셀, %", "논문: RMSE"} < headings
+
+
+def test_what_fills_a_hole_is_as_little_as_a_pattern_would_take():
+    draw = random.Random(0)
+
+    def written(letters: str, most: int) -> str:
+        return "".join(draw.choice(letters) for _ in range(draw.randrange(most)))
+
+    found = 0
+    for _ in range(3000):
+        parts = [written("ab", 3) for _ in range(draw.randrange(2, 5))]
+        sentence = "".join(part + written("abc", 4) for part in parts)
+        match = re.fullmatch("(.+?)".join(map(re.escape, parts)), sentence)
+        assert _filled(parts, sentence) == (list(match.groups()) if match else [])
+        found += match is not None
+    assert 500 < found < 2900
 
 
 @pytest.mark.parametrize(("language", "took"), [("ko", "1분 13초"), ("zh-CN", "1 分 13 秒")])

@@ -31,7 +31,7 @@ SAME = {  # in every language
 NAME = re.compile(r"[\w.\-/]*\d[\w.\-/]*")  # of a model or a repository: one word with a digit in it
 FEW = 6  # letters: such a sentence is translated only if all that fills its holes is
 LONGEST = 1000  # that is matched against sentences with holes
-HOLE = re.compile(r"\{\}")
+HOLE = "{}"
 
 
 @functools.cache
@@ -58,10 +58,10 @@ def translation(sentence: str, language: str) -> str:
     known = catalogue(language)
     if sentence in known or len(sentence) > LONGEST:
         return known.get(sentence, sentence)
-    for pattern, answer, telling in _patterns(language):
-        found = pattern.fullmatch(sentence)
-        if found and (telling or not gaps(sentence, language)):
-            return answer.format(*(translation(part, language) for part in found.groups()))
+    for parts, answer, telling in _patterns(language):
+        filled = _filled(parts, sentence)
+        if filled and (telling or not gaps(sentence, language)):
+            return answer.format(*(translation(each, language) for each in filled))
     return sentence
 
 
@@ -69,20 +69,41 @@ def gaps(sentence: str, language: str) -> list[str]:
     """What of the sentence has words and no translation; empty when it is complete."""
     if sentence in catalogue(language) or sentence in SAME or NAME.fullmatch(sentence):
         return []
-    for pattern, *_ in _patterns(language):
-        if found := pattern.fullmatch(sentence):
-            return [gap for part in found.groups() if has_words(part) for gap in gaps(part, language)]
+    for parts, *_ in _patterns(language):
+        if filled := _filled(parts, sentence):
+            return [gap for each in filled if has_words(each) for gap in gaps(each, language)]
     return [sentence]
 
 
 @functools.cache
-def _patterns(language: str) -> list[tuple[re.Pattern[str], str, bool]]:
-    """The sentences with holes, those with most of their own first, and which are no mere `{} in {}`."""
+def _patterns(language: str) -> list[tuple[list[str], str, bool]]:
+    """What stands around the holes of each sentence, its translation, and whether it is no mere `{} in {}`.
+
+    The sentences with most of their own come first.
+    """
     known = catalogue(language)
-    own = {sentence: HOLE.sub("", sentence) for sentence in known if HOLE.search(sentence)}
+    own = {sentence: sentence.replace(HOLE, "") for sentence in known if HOLE in sentence}
     found = []
     for sentence in sorted(own, key=lambda each: -len(own[each])):
-        pattern = re.compile("(.+?)".join(map(re.escape, HOLE.split(sentence))), re.DOTALL)
         letters = sum(map(str.isalpha, own[sentence]))
-        found.append((pattern, known[sentence], not 0 < letters <= FEW))
+        found.append((sentence.split(HOLE), known[sentence], not 0 < letters <= FEW))
     return found
+
+
+def _filled(parts: list[str], sentence: str) -> list[str]:
+    """What fills the holes between these parts, each as little as it can; [] where the sentence is another.
+
+    The time grows with the sentence alone: a visitor may have written it.
+    """
+    first, *between, last = parts
+    begin, end = len(first), len(sentence) - len(last)
+    if not (sentence.startswith(first) and sentence.endswith(last)):
+        return []
+    filled = []
+    for part in between:
+        found = sentence.find(part, begin + 1, end)
+        if found < 0:
+            return []
+        filled.append(sentence[begin:found])
+        begin = found + len(part)
+    return [*filled, sentence[begin:end]] if begin < end else []

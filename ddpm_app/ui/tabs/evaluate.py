@@ -3,6 +3,7 @@
 __all__ = ["build"]
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ SOURCES = {"Built-in shapes": SHAPES, "Upload": "upload", "On this machine or th
 MOST_SAMPLES = 1024
 MOST_CALLS = 128 * 50  # of the network on a picture, where strangers may ask
 MOST_PICTURES = 10_000  # of the data
+MOST_OF_STRANGERS = 2_000
+MOST_PIXELS = 4e8  # of what strangers give, decoded: some seconds
+UPLOADED = "the uploaded pictures"
 SHOWN = 64
 
 
@@ -65,10 +69,18 @@ def build(shared: Shared, *, local: bool) -> None:
         refuse_parquet(uploads, local)
         data = data_of(one_of("source", source, offered.values()), folder, uploads, path)
         asked = Evaluation(
-            request=wanted, num_images=num_images, data=data, out=folder / "evaluation", limit=MOST_PICTURES
+            request=wanted,
+            num_images=num_images,
+            data=data,
+            out=folder / "evaluation",
+            limit=MOST_PICTURES if local else MOST_OF_STRANGERS,
+            called=UPLOADED if source == "upload" else "",
+            most_pixels=math.inf if local else MOST_PIXELS,
         )
         with shared.sessions.run(request, "evaluate") as run:
-            yield from loading(shared, status, run, model, precision)
+            loaded = yield from loading(shared, status, run, model, precision)
+            limits = shared.engine.limits  # of the whole run, whose samples are drawn a few at a time
+            limits.check(limits.share(num_images * num_inference_steps, loaded))
             whole, what = Clock(), ""
             for at in evaluate_samples(shared.engine, asked, run.token):
                 run.token.check()

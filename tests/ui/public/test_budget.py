@@ -91,6 +91,26 @@ def test_the_work_told_is_the_work_done(
     assert told <= 1.5 * sum(done)
 
 
+def test_an_evaluation_beyond_the_budget_draws_nothing_though_its_model_had_to_come_first(
+    page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine, "_perform", lambda *_: pytest.fail("something was drawn"))
+    evaluate = endpoints(page)["evaluate"]
+    values = dict(zip(parameters(evaluate), (each.value for each in evaluate.inputs), strict=True))
+    wanted = values | {"model": MODEL, "num_images": 128, "num_inference_steps": 50}
+    with pytest.raises(gr.Error, match=r"this run takes 3\.2 times"):
+        list(evaluate.fn(**wanted, request=gr.Request(session_hash="evaluate")))
+
+
+def test_no_stranger_learns_where_the_checkpoints_lie(page: gr.Blocks, engine: Engine):
+    sample = endpoints(page)["sample"]
+    values = dict(zip(parameters(sample), (each.value for each in sample.inputs), strict=True))
+    wanted = values | {"model": "tiny-8", "num_inference_steps": 2}
+    *_, last = sample.fn(**wanted, request=gr.Request(session_hash="code"))
+    assert "tiny-8" in str(last)
+    assert str(engine.checkpoints) not in str(last)
+
+
 def test_a_line_under_the_button_tells_the_share_before_the_click(page: gr.Blocks):
     told = {fn.outputs[0]: fn.fn for fn in page.fns.values() if fn.name == "told"}
     assert len(told) >= 10
