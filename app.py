@@ -13,6 +13,7 @@ from ddpm_app.engine import Engine
 from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED, DEFAULT_MODEL
 from ddpm_app.ui import build_app, launch_options
+from ddpm_app.ui.files import own_cache
 from ddpm_app.ui.public import limits_of, may_train
 
 gc.freeze()
@@ -40,6 +41,8 @@ def main() -> None:
     spare_the_proxy(options.host)
     try:
         engine = Engine(options.device, options.checkpoints, limits_of(options))
+        if engine.limits.public:
+            own_cache()
         demo = build_app(engine, options.model, training=may_train(options))
         threading.Thread(target=warm_up, args=(engine, options.model), daemon=True).start()
         demo.launch(

@@ -9,6 +9,7 @@ __all__ = [
     "PUBLIC_CACHE_BYTES",
     "PUBLIC_CACHE_SECONDS",
     "new_folder",
+    "own_cache",
     "picture_file",
     "shrink",
     "sweep",
@@ -17,10 +18,13 @@ __all__ = [
 ]
 
 import asyncio
+import atexit
 import base64
 import math
+import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -35,6 +39,24 @@ from ddpm_app.pictures import save_png
 CACHE_SECONDS = (3600, 24 * 3600)  # how often temporary files are looked through, and how old they may grow
 PUBLIC_CACHE_SECONDS = (60, 3600)
 PUBLIC_CACHE_BYTES = 2 * 2**30
+SERVER = "ddpm_app-"  # what the name of a public server's cache begins with, before its process
+
+
+def own_cache() -> None:
+    """Gives this server a folder of its own in place of Gradio's cache, and deletes those of servers that died.
+
+    What strangers gave to one that was killed would otherwise stay. A GRADIO_TEMP_DIR that is set is kept to.
+    """
+    import psutil
+
+    if os.environ.get("GRADIO_TEMP_DIR"):
+        return
+    for left in Path(tempfile.gettempdir()).glob(f"{SERVER}*-*"):
+        pid = left.name.removeprefix(SERVER).split("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+    os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix=f"{SERVER}{os.getpid()}-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def new_folder() -> Path:

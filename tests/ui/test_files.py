@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from gradio_client import Client
 from PIL import Image
 
 from ddpm_app.pictures import read_recipe
-from ddpm_app.ui.files import new_folder, picture_file, shrink, sweep, sweeping
+from ddpm_app.ui.files import new_folder, own_cache, picture_file, shrink, sweep, sweeping
 from tests.ui.conftest import MODEL
 
 PICTURE = Image.new("L", (2, 2))
@@ -64,6 +66,26 @@ def test_a_folder_goes_by_what_was_put_into_it_last(cache: Path):
         os.utime(each, (time.time() - 7200,) * 2)
     sweep(3600)
     assert not folder.exists()
+
+
+def test_a_public_server_has_a_cache_of_its_own_and_deletes_that_of_one_that_died(tmp_path, monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    left, at_work, other = (
+        tmp_path / name for name in (f"ddpm_app-{process.pid}-a", f"ddpm_app-{os.getpid()}-a", "ddpm_app-x-a")
+    )
+    for folder in (left, at_work, other):
+        folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "given"))
+    own_cache()
+    assert get_upload_folder() == str(tmp_path / "given")
+    assert left.exists()
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
+    own_cache()
+    assert tmp_path in new_folder().parents
+    assert f"ddpm_app-{os.getpid()}-" in get_upload_folder()
+    assert [folder.exists() for folder in (left, at_work, other)] == [False, True, True]
 
 
 def test_nothing_to_delete_is_no_error(cache: Path):
