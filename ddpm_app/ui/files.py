@@ -43,7 +43,7 @@ SERVER = "ddpm_app-"  # what the name of a public server's cache begins with, be
 
 
 def own_cache() -> None:
-    """Gives this server a folder of its own in place of Gradio's cache, and deletes those of servers that died.
+    """Gives this server a folder of its own in place of Gradio's cache, and deletes those of dead servers.
 
     What strangers gave to one that was killed would otherwise stay. A GRADIO_TEMP_DIR that is set is kept to.
     """
