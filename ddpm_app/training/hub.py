@@ -8,8 +8,10 @@ __all__ = ["Repository", "converted", "repository"]
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddpm_app.errors import UserError
 from ddpm_app.models.hub import refusals_told
 
+SMALL = ["README.md", ".gitattributes"]
 CONVERTED = "refs/convert/parquet"  # the branch where the Hub keeps its own parquet copy of a data set
 
 
@@ -30,21 +32,29 @@ class Repository:
 
 
 def repository(name: str, revision: str = "main") -> Repository:
-    """The data set `owner/name` at a branch, tag or commit; UserError says what to do."""
-    from huggingface_hub import HfApi
+    """The data set `owner/name` at a branch, tag or commit; UserError says what to do.
+
+    Without a network it is as it was when the client last asked for it.
+    """
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
 
     with refusals_told(name, revision, "data set"):
-        commit = HfApi().dataset_info(name, revision=revision).sha or ""
-        files = HfApi().list_repo_files(name, repo_type="dataset", revision=commit)
-    return Repository(name, commit, tuple(sorted(files)))
+        # of the files these alone, but the list of all, which the client keeps
+        folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=SMALL)
+        commit = Path(folder).name
+        files = get_cached_repo_tree(name, repo_type="dataset", revision=commit)
+    return Repository(name, commit, tuple(sorted(file.path for file in files)))
 
 
 def converted(name: str) -> Repository | None:
     """The Hub's own parquet copy of the data set, where it made a whole one."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import constants
+    from huggingface_hub.errors import RevisionNotFoundError
 
-    with refusals_told(name, CONVERTED, "data set"):
-        if not HfApi().revision_exists(name, CONVERTED, repo_type="dataset"):
+    try:
+        copy = repository(name, CONVERTED)
+    except UserError as error:  # none was made, or without a network none is here
+        if isinstance(error.__cause__, RevisionNotFoundError) or constants.HF_HUB_OFFLINE:
             return None
-    copy = repository(name, CONVERTED)
+        raise
     return None if any("/partial-" in file for file in copy.files) else copy

@@ -57,12 +57,14 @@ def test_a_data_set_is_its_training_split_unless_another_is_named(hub, repo):
 
 def test_nothing_but_the_split_is_fetched_and_that_once(hub, repo):
     assert values() == values()
-    assert hub.downloads() == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    card, *files = hub.downloads()
+    assert card == "README.md"
+    assert files == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
 
 
 def test_no_file_is_fetched_beyond_the_pictures_wanted(hub, repo):
     assert values(limit=1) == [1]
-    assert hub.downloads() == ["train-00000-of-00002.parquet"]
+    assert hub.downloads() == ["README.md", "train-00000-of-00002.parquet"]
 
 
 def test_a_revision_is_the_one_asked_for(hub, repo, tmp_path):
@@ -178,6 +180,34 @@ def test_offline_mode_is_obeyed_and_told(hub, repo, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "check the network" in refusal(values)
     assert not hub.log
+
+
+@pytest.mark.parametrize("source", [NAME, f"{NAME}:test", "{commit}"])
+def test_what_was_fetched_once_is_there_without_a_network(hub, repo, monkeypatch, source):
+    from huggingface_hub import constants
+
+    source = f"{NAME}:train@{hub.commit(NAME, 'main')}" if source == "{commit}" else source
+    online = values(source)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    asked = len(hub.log)
+    assert values(source) == online
+    assert "not cached here" in refusal(lambda: values(f"{NAME}:{'train' if 'test' in source else 'test'}"))
+    assert len(hub.log) == asked
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_loose_pictures_or_their_copy_are_there_without_a_network_too(hub, tmp_path, monkeypatch, copied):
+    from huggingface_hub import constants
+
+    loose(tmp_path / "repo", "a.png", 1)
+    (tmp_path / "repo" / "README.md").write_text("a card")
+    hub.add(NAME, tmp_path / "repo")
+    if copied:
+        shard(tmp_path / "copy", "default/train/0000.parquet", [1, 2])
+        hub.add(NAME, tmp_path / "copy", revision=CONVERTED)
+    online = values()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert values() == online == ([1, 2] if copied else [1])
 
 
 def test_a_cache_without_room_is_told(hub, repo, monkeypatch, tmp_path):
