@@ -222,7 +222,7 @@ function drawFrame(frames, here, ratio) {
   find("canvas.guess").setAttribute("aria-label", here ? say("guess", here.t) : say("nothing"));
   drawPath();
   const told = [];
-  if (branch && branch.forks) told.push(branch.distance ? say("apart", branch.distance) : say("alike"));
+  if (branch && branch.forks) told.push(branch.distance ? say("apart", branch.distance) : say(branch.again ? "alike" : "noiseless"));
   if (here) told.push(here.t ? say("fork", here.t, name(here.branch)) : say("end"));
   if (find(".branching-told").textContent !== told.join(" ")) find(".branching-told").textContent = told.join(" ");
 }
@@ -256,7 +256,9 @@ element.addEventListener("click", (event) => {
   choose(target.dataset.path, t);
 });
 element.addEventListener("input", (event) => {
-  if (event.target.type === "range" && tree) choose(picked.path, way(picked.path)[Number(event.target.value)].t);
+  if (event.target.type !== "range" || !tree) return;
+  const frame = way(picked.path)[Number(event.target.value)]; // none while a new trunk grows
+  if (frame) choose(picked.path, frame.t);
 });
 element.addEventListener("keydown", (event) => {
   const target = event.target.closest(".branching-row");

@@ -100,11 +100,14 @@ def refusals_kept(handler: Callable, status: Component) -> Callable:
 
     @functools.wraps(handler)
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        shown = False
         try:
             answer = handler(*args, **kwargs)
-            yield from answer if inspect.isgenerator(answer) else [answer]
+            for update in answer if inspect.isgenerator(answer) else [answer]:
+                shown = shown or update.keys() > {status}
+                yield update
         except gr.Error as error:
-            yield {status: bar(str(error.message), 0)}
+            yield {status: bar(str(error.message), 0, unfinished=shown)}
             raise
 
     return stream

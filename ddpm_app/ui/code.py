@@ -25,7 +25,7 @@ def code_block() -> gr.State:
     A state, as the served API has no need of these texts.
     """
     said = gr.State()
-    with gr.Accordion("This run as code", open=False, visible=False, elem_classes="guide") as folded:
+    with gr.Accordion("This run as code", open=False, visible=False, elem_classes="guide late") as folded:
         command = gr.Code(label="Command line", language="shell", **LOOK)
         program = gr.Code(label="Python", language="python", **LOOK)
         settings = gr.Code(label="Settings as JSON", language="json", **LOOK)

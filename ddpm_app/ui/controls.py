@@ -22,6 +22,7 @@ from typing import Any, TypeVar, get_args
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.core.diffusion import Spacing
@@ -71,6 +72,7 @@ class Shared:
     budget_lines: dict[str, gr.Markdown] = field(default_factory=dict)  # by the tab's name
     forms: dict[str, Form] = field(default_factory=dict)  # by the tab's name too
     shelves: list[Shelf] = field(default_factory=list)  # of examples
+    choices: list[Dependency] = field(default_factory=list)  # clicks that choose the model, outside its box
 
 
 @dataclass(frozen=True)

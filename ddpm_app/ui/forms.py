@@ -33,6 +33,7 @@ TRUTHS = {"true": True, "false": False}
 EXACT = 2**53 - 1  # the largest whole number that a browser keeps; only seeds go beyond
 APART = 2**32  # seeds so far apart draw the same noise
 LONGEST = 4000  # of what a link may write into a box
+WITHOUT = "a picture, which only the PNG carries"
 Check = Callable[[Any], object]  # raises UserError for what its control cannot take
 
 
@@ -50,11 +51,10 @@ class Told:
 
     @property
     def json(self) -> str:
-        """The same for people to read, without the pictures."""
+        """The same for people to read; of a picture only that there was one, which no other replaces."""
         plain = {
-            name: value
+            name: WITHOUT if value is not None and name.startswith("picture") else value
             for name, value in self.settings.items()
-            if value is None or not name.startswith("picture")
         }
         return json.dumps(plain, indent=2)
 

@@ -11,7 +11,7 @@ __all__ = [
 ]
 
 import filecmp
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import gradio as gr
@@ -115,7 +115,9 @@ def follow_model(shared: Shared) -> None:
 
     silent: dict = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     shared.model.change(offer, shared.model, [shelf.offered for shelf in shared.shelves], **silent)
-    shared.model.input(begin, [shared.model, *images], images, **silent)
+    events: list[Callable] = [shared.model.input, *(click.success for click in shared.choices)]
+    for chosen in events:
+        chosen(begin, [shared.model, *images], images, **silent)
 
 
 def _among(picture: str, files: Iterable[str]) -> bool:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import gradio as gr
+from gradio.components import Component
 
 from ddpm_app.ui.forms import Form
 from ddpm_app.ui.languages import note
@@ -20,9 +21,12 @@ def link_button() -> gr.Button:
     return gr.Button("Copy link", size="sm", min_width=90)
 
 
-def copies_link(button: gr.Button, form: Form) -> None:
-    """The button puts the link into the clipboard that says what the form's controls show at that moment."""
-    controls = form.sayable
+def copies_link(button: gr.Button, form: Form, **instead: Component) -> None:
+    """The button puts the link into the clipboard that says what the form's controls show at that moment.
+
+    For some of them, by name, other components may say it `instead`.
+    """
+    controls = form.sayable | instead
     script = COPY.replace("TAB", json.dumps(form.tab)).replace("NAMES", json.dumps(list(controls)))
     pictures = len(controls) < len(form.controls)
     button.click(None, list(controls.values()), js=script, api_visibility="private").then(

@@ -22,7 +22,7 @@ def loading(
     for here, size in shared.engine.loading(model, precision):
         run.token.check()
         if size:
-            yield {status: bar(fetched(here, size), here / size, live=True)}
+            yield {status: bar(fetched(here, size), here / size, unfinished=True)}
     return shared.engine.model(model, precision)
 
 

@@ -53,6 +53,7 @@ function draw() {
   for (const end of ["x1", "x2"]) find(".here").setAttribute(end, (t * 600) / 1000);
   find("output").textContent = `t = ${t}`;
   find("input[type=range]").value = t;
+  find("input[type=range]").setAttribute("aria-valuetext", `t = ${t}`);
   find(".noising-play").textContent = playing ? "❚❚" : "▶";
   const button = find(".noising-play");
   button.setAttribute("aria-label", playing ? button.dataset.saidPause : button.dataset.saidPlay);

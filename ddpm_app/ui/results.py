@@ -23,7 +23,7 @@ from ddpm_app.ui.links import copies_link, link_button
 from ddpm_app.ui.sessions import bar
 
 Update = dict[Component, Any]  # what a handler yields: new values; every other component stays as it is
-LOADING = bar("Loading the model", 0, live=True)
+LOADING = bar("Loading the model", 0, unfinished=True)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Results:
         """What is filled at the end of a run."""
         return [self.gallery, self.sheet_file, self.zip_file, self.code]
 
-    def share(self, form: Form) -> None:
-        """Lets the link be copied that says what this form's controls show."""
-        copies_link(self.link, form)
+    def share(self, form: Form, **instead: Component) -> None:
+        """Lets the link be copied that says what this form's controls show, or others `instead`."""
+        copies_link(self.link, form, **instead)
 
     def preview(self, status: str, picture: Image.Image) -> Update:
         """A live frame."""
@@ -135,7 +135,7 @@ def results(
         zip_file = gr.DownloadButton("All as ZIP", size="sm", interactive=False, min_width=90)
         link = link_button()
     code = code_block()
-    send_row = gr.Row(elem_classes="send")
+    send_row = gr.Row(elem_classes="send late")
     picked = gr.State(0)
     gallery.select(_place, outputs=picked, queue=False, api_visibility="private")
     gallery.change(lambda: 0, outputs=picked, queue=False, api_visibility="private")

@@ -116,7 +116,7 @@ def measures(last: Point | None) -> str:
         return "no report yet"
     parts = [f"loss {last.loss:.4f}"]
     if last.held_out_loss is not None:
-        parts.append(f"held-out L_simple {last.held_out_loss:.4f}")
+        parts.append(f"held-out loss {last.held_out_loss:.4f}")
     return " · ".join(
         [*parts, f"{last.images_per_second:,.3g} images/s", f"about {span(last.seconds_left)} left"]
     )

@@ -29,6 +29,7 @@ class Clock:
         self._sharing = sharing
         self._started = time.perf_counter()
         self._shown = -math.inf
+        self._what = ""
         self._step: float = 0
         self._num_steps: float = 0
 
@@ -47,18 +48,21 @@ class Clock:
 
     def line(self, what: str = "") -> str:
         """How far the run is, in steps unless said otherwise, and the time left, with a bar."""
+        self._what = what
         share = self._step / self._num_steps
         left = self._elapsed * (1 / share - 1)
-        return bar(f"{what or self._place} · about {_duration(left)} left", share, live=True)
+        return bar(f"{what or self._place} · about {_duration(left)} left", share, unfinished=True)
 
     def finished(self, what: str, detail: str = "") -> str:
         """The closing line of a run that came to its end, with the time it took, and a small one under it."""
-        return bar(what, 1.0, detail, took=_duration(self._elapsed))
+        return bar(what, 1.0, detail, beside=_duration(self._elapsed))
 
     def stopped(self) -> str:
         """The closing line of a run that was stopped."""
-        where = f" after {self._place}" if self._num_steps else ""
-        return bar(f"Stopped{where}", self._step / max(1, self._num_steps))
+        if not self._num_steps:
+            return bar("Stopped", 0)
+        said = "Stopped" if self._what else f"Stopped after {self._place}"
+        return bar(said, self._step / self._num_steps, beside=self._what, unfinished=True)
 
     @property
     def _place(self) -> str:
@@ -141,15 +145,16 @@ class Sessions:
         return runs
 
 
-def bar(text: str, share: float, detail: str = "", *, took: str = "", live: bool = False) -> str:
-    """The status line: words, small ones where there are any, over a thin progress bar.
+def bar(text: str, share: float, detail: str = "", *, beside: str = "", unfinished: bool = False) -> str:
+    """The status line: words, others `beside` and small ones under them, over a thin progress bar.
 
-    While it is `live` the page pales what an earlier run left and this one has not reached yet.
+    Of a run that is `unfinished` some is shown: the page pales what an earlier one left around it.
     """
-    time_taken = f" · <span>{took}</span>" if took else ""
+    more = f" · <span>{beside}</span>" if beside else ""
     small = f"<small>{detail}</small>" if detail else ""
+    kind = "status unfinished" if unfinished else "status"
     return (
-        f'<div class="status{" live" if live else ""}" role="status"><span>{text}</span>{time_taken}{small}'
+        f'<div class="{kind}" role="status"><span>{text}</span>{more}{small}'
         f'<i style="width:{100 * share:.1f}%" aria-hidden="true"></i></div>'
     )
 

@@ -223,6 +223,7 @@ class Tree:
             "forks": spelled(path),
             "parent": spelled(path[:-1]),
             "seed": self.seed(path),
+            "again": bool(path) and self.seed(path) == self.seed(path[:-1]),
             "from": path[-1].diffusion_steps if path else self.trunk.diffusion_steps,
             "t": list(t),
             "file": file,

@@ -1,5 +1,6 @@
 """The tree of branches through the served API."""
 
+import re
 from itertools import pairwise
 
 import gradio as gr
@@ -62,6 +63,29 @@ def test_a_fork_by_new_noise_leads_elsewhere_and_leaves_the_rest_of_the_tree_alo
     assert all(np.abs(a - b).max() > 1 for a, b in pairwise(pictures))
     assert all(each["distance"] > 1 for each in drawn(after)[1:])
     assert path(after[-1]) == 23  # the next seed that nobody has
+
+
+def test_a_finished_picture_is_not_forked(visitor: Client):
+    visitor.predict(**TINY, api_name="/branches")
+    with pytest.raises(AppError, match="nothing left to draw"):
+        visitor.predict(diffusion_steps=0, num_branches=1, api_name="/fork")
+
+
+def test_an_equal_picture_is_said_to_be_of_the_same_noise_only_where_it_is(visitor: Client):
+    visitor.predict(**TINY, sampler="ddim", eta=0, api_name="/branches")
+    answer = visitor.predict(diffusion_steps=600, num_branches=1, branch_seed=20, api_name="/fork")
+    assert [(each["distance"], each["again"]) for each in drawn(answer)] == [(0, False), (0, False)]
+    answer = visitor.predict(diffusion_steps=600, num_branches=1, noise="same", api_name="/fork")
+    assert [each["again"] for each in drawn(answer)].count(True) == 1
+
+
+def test_the_steps_of_a_tree_that_grows_are_counted_through(visitor: Client):
+    job = visitor.submit(**TINY, branches="600:8 300:9", api_name="/branches")
+    job.result(60)
+    told = [re.search(r"step (\d+) of (\d+)", status(update[0])) for update in job.outputs()]
+    steps = [(int(found[1]), int(found[2])) for found in told if found]
+    assert {of for _, of in steps} == {10 + 6 + 3}
+    assert [step for step, _ in steps] == sorted(step for step, _ in steps)
 
 
 def test_a_fork_by_the_same_noise_gives_the_same_picture(visitor: Client):

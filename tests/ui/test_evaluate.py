@@ -84,6 +84,12 @@ def test_whether_eps_follows_the_clipped_guess_is_asked_here_too(client: Client)
     assert drawn() != drawn(rederive_eps=False)
 
 
+def test_the_sheet_of_an_evaluation_replays_it(client: Client):
+    answer = client.predict("tiny-8", num_images=32, num_inference_steps=2, api_name="/evaluate")
+    run = read_recipe(path(answer[1]))["run"]
+    assert (run["tab"], run["source"], run["num_images"]) == ("evaluate", "shapes", 32)
+
+
 def test_a_public_page_offers_no_folder_of_the_machine(engine):
     def sources(training):
         return [

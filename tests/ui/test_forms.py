@@ -11,6 +11,7 @@ from ddpm_app.engine import Engine
 from ddpm_app.pictures import as_source, read_picture
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.forms import Asked, Form
+from ddpm_app.ui.replay import settings_in
 from ddpm_app.ui.sessions import Sessions
 from ddpm_app.ui.tabs import compare, ddim, interpolate, sample, stochastic
 from tests.ui.conftest import MODEL
@@ -133,7 +134,8 @@ def test_what_a_run_was_told_sets_its_form_again_with_its_pictures(forms: dict[s
     }
     told = form.told(arguments, **ends)
     assert told.recipe["run"] == told.settings
-    assert "picture_a" not in told.json
+    assert "base64" not in told.json
+    assert len(form.accepted(settings_in(told.json), T)[1]) == 2  # no other picture takes their place unsaid
     values, said = form.accepted(told.settings, T)
     assert said == []
     for name, picture in ends.items():

@@ -266,7 +266,7 @@ def test_what_fills_a_hole_is_as_little_as_a_pattern_would_take():
 
 @pytest.mark.parametrize(("language", "took"), [("ko", "1분 13초"), ("zh-CN", "1 分 13 秒")])
 def test_the_time_that_a_run_took_stands_outside_of_what_it_made(language, took):
-    line = bar("8 continuations of one x_t at t = 750", 1, took="1 min 13 s")
+    line = bar("8 continuations of one x_t at t = 750", 1, beside="1 min 13 s")
     said, time_taken = in_language("html", line, language).split(" · ")
     assert "750" in said
     assert f"<span>{took}</span>" in time_taken

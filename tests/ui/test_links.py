@@ -62,6 +62,12 @@ def test_every_tab_that_runs_something_has_its_link(page: gr.Blocks):
     assert set(copied(page)) == served - {"fork"} | {"score", "train"}  # a fork goes on from a tree
 
 
+def test_the_link_of_a_tree_says_the_branches_that_are_shown(page: gr.Blocks):
+    (copies,) = (fn for fn in page.fns.values() if isinstance(fn.js, str) and 'tab: "branches"' in fn.js)
+    says = dict(zip(copied(page)["branches"], copies.inputs, strict=True))
+    assert says["branches"].label.startswith("Its branches")
+
+
 def test_a_link_says_no_file_of_the_visitor(page: gr.Blocks):
     assert not {name for names in copied(page).values() for name in names} & {"picture", "uploads", "kept"}
 

@@ -7,6 +7,7 @@ import pytest
 
 from ddpm_app.engine import Cancelled
 from ddpm_app.errors import UserError
+from ddpm_app.ui.buttons import refusals_kept
 from ddpm_app.ui.sessions import Clock, Sessions, spoken
 
 
@@ -103,6 +104,33 @@ def test_stop_tells_once_of_a_run_from_which_the_page_turns_away(stop_first):
     assert "Stopped after step 3 of 10" in sessions.stop(visitor("a"), "sample")
     going.close()
     assert "Nothing runs" in sessions.stop(visitor("a"), "sample")
+
+
+def test_stop_says_how_far_in_the_words_of_the_run():
+    clock = Clock()
+    clock.due(0.4, 9)
+    clock.line("row 1 of 9, step 20 of 50")
+    assert "<span>Stopped</span> · <span>row 1 of 9, step 20 of 50</span>" in clock.stopped()
+    clock.line()
+    assert "<span>Stopped after step 0.4 of 9</span>" in clock.stopped()
+
+
+@pytest.mark.parametrize(("update", "unfinished"), [(["status"], False), (["status", "sheet"], True)])
+def test_an_error_leaves_what_stood_before_it_as_it_is_unless_more_was_shown(update, unfinished):
+    with gr.Blocks():
+        blocks = {"status": gr.HTML(), "sheet": gr.Image()}
+
+    def handler():
+        yield {blocks[name]: None for name in update}
+        raise gr.Error("no more")
+
+    kept = refusals_kept(handler, blocks["status"])()
+    next(kept)
+    line = next(kept)[blocks["status"]]
+    assert "no more" in line
+    assert ("unfinished" in line) == unfinished
+    with pytest.raises(gr.Error):
+        next(kept)
 
 
 def test_stop_ends_runs_of_several_names_and_of_no_others():

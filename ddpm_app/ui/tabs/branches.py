@@ -28,6 +28,7 @@ fork: the same $x_t$ goes on by other noise, and what was not yet settled turns 
 
 $$x_{t-1}^{(k)} = \mu_\theta(x_t, t) + \sigma_t\, z^{(k)}, \qquad z^{(k)} \text{ from seed } k$$"""
 NO_TREE = "there is no tree in this session, or it is no longer kept: grow a new trunk first"
+FINISHED = "this is the finished picture, with nothing left to draw: drag up to a noisier one and fork that"
 PICKED = """(path, t, ...rest) => {
   const tree = document.querySelector(".branching");
   return [tree?.dataset.path ?? path, Number(tree?.dataset.t ?? t), ...rest];
@@ -59,12 +60,18 @@ def build(shared: Shared) -> Results:
             trunk = BranchRequest(**plain.recipe(), diffusion_steps=top, branch_seed=plain.seed)
             yield from measuring(shared, status, run, trunk)
             run.clock.start()
-            tree = yield from grow(shared, view, run, Tree(trunk, len(loaded.diffusion)), trunk, [()])
+            steps, wanted = visited(plain, loaded), with_parents(paths)
+            parts = [sum(t <= path[-1].diffusion_steps for t in steps) for path in wanted]
+            seed_tree, after = Tree(trunk, len(loaded.diffusion)), sum(parts)
+            tree = yield from grow(shared, view, run, seed_tree, trunk, [()], (0, after))
             grown: dict[Path, Path] = {(): ()}  # a fork begins where an x_t is kept, near the t of its path
-            for path in with_parents(paths):
+            before = len(steps)
+            for path, part in zip(wanted, parts, strict=True):
+                after -= part
                 owner, t, _ = tree.fork_of(grown[path[:-1]], path[-1].diffusion_steps)
                 grown[path] = (*owner, Fork(t, path[-1].seed))
-                tree = yield from forked(shared, view, run, tree, owner, t, [path[-1].seed])
+                tree = yield from forked(shared, view, run, tree, owner, t, [path[-1].seed], (before, after))
+                before += part
         done = run.clock.finished(
             f"{len(tree.branches)} branches" if paths else "A trunk to fork",
             f"visited {visits(plain, loaded)}, computed by {loaded.backend}",
@@ -86,6 +93,8 @@ def build(shared: Shared) -> Results:
         if tree is None:
             raise UserError(NO_TREE)
         wanted = whole("diffusion_steps", diffusion_steps, 0, MAX_STEPS)
+        if not wanted:
+            raise UserError(FINISHED)
         count = whole("num_branches", num_branches, 1, 8)
         first = whole("branch_seed", branch_seed, 0, MAX_SEED)
         owner, t, _ = tree.fork_of((read_paths(path or "") or [()])[0], wanted)
@@ -119,7 +128,7 @@ def build(shared: Shared) -> Results:
         beside="fork",
         branches=read_paths,
     )
-    view.shown.share(form)
+    view.shown.share(form, branches=view.own)  # the tree that is shown, as its pictures' recipes
     view.fork_here.run(
         shared,
         "fork",
@@ -134,14 +143,21 @@ def build(shared: Shared) -> Results:
 
 
 def grow(
-    shared: Shared, view: BranchView, run: Run, tree: Tree, request: BranchRequest, paths: list[Path]
+    shared: Shared,
+    view: BranchView,
+    run: Run,
+    tree: Tree,
+    request: BranchRequest,
+    paths: list[Path],
+    others: tuple[int, int] = (0, 0),
 ) -> Generator[Update, None, Tree]:
-    """The tree with the request's branches, shown while they grow."""
+    """The tree with the request's branches, shown while they grow; `others` are steps before and after."""
+    before, after = others
     loaded = shared.engine.model(request.model, request.precision)
     growth = Growth(paths, len(visited(request, loaded)))
     for frame in shared.engine.run(request, run.token):
         growth.take(frame)
-        if not run.clock.due(frame.step, frame.num_steps):
+        if not run.clock.due(before + frame.step, before + frame.num_steps + after):
             continue
         growing: Update = {view.shown.status: run.clock.line()}
         if frame.shared is not None:  # else on the way to where they begin
@@ -152,9 +168,16 @@ def grow(
 
 
 def forked(
-    shared: Shared, view: BranchView, run: Run, tree: Tree, path: Path, t: int, seeds: list[int]
+    shared: Shared,
+    view: BranchView,
+    run: Run,
+    tree: Tree,
+    path: Path,
+    t: int,
+    seeds: list[int],
+    others: tuple[int, int] = (0, 0),
 ) -> Generator[Update, None, Tree]:
-    """The tree with a branch for each of the consecutive seeds, from the x_t kept nearest to t."""
+    """The tree with a branch for each of the consecutive seeds, from the x_t kept nearest to t; as `grow`."""
     owner, t, x_t = tree.fork_of(path, t)
     request = replace(
         tree.trunk,
@@ -170,7 +193,7 @@ def forked(
             f"a tree holds at most {MAX_BRANCHES} branches, and this one has {len(tree.branches)}; "
             "take fewer, or grow a new trunk"
         )
-    return (yield from grow(shared, view, run, tree, request, paths))
+    return (yield from grow(shared, view, run, tree, request, paths, others))
 
 
 def told(tree: Tree, owner: Path, t: int, seeds: list[int]) -> tuple[str, str]:

@@ -91,14 +91,15 @@ def build(shared: Shared, *, local: bool) -> None:
                     what = at.what
                     run.clock.start()
                 if run.clock.due(at.done, at.total):
-                    line = run.clock.line(place(at)) if at.done else bar(place(at), 0, live=True)
+                    line = run.clock.line(place(at)) if at.done else bar(place(at), 0, unfinished=True)
                     yield {status: line} | ({} if at.images is None else {shown: sheet(at.images)})
         report = folder / "report.json"
         report.write_text(json.dumps(as_values(card), indent=2) + "\n")
         told = shared.forms["evaluate"].told(locals())
+        run_of = {} if source == "upload" else told.recipe  # what was uploaded travels in no recipe
         some = min(SHOWN, num_images)
         picture = sheet(collect(asked.out / SAMPLES, some))
-        file = save_png(picture, folder / "samples.png", wanted.recipe() | {"num_images": some})
+        file = save_png(picture, folder / "samples.png", wanted.recipe() | {"num_images": some} | run_of)
         yield {
             status: whole.finished(f"{num_images} samples measured", card.visits),
             shown: str(file),

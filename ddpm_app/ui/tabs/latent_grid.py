@@ -42,7 +42,7 @@ def build(shared: Shared) -> Results:
             counted(wanted.num_images), f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
         )
         weights = torch.linspace(0, 1, wanted.edge).tolist()
-        captions = [f"{down:.1f}, {across:.1f}" for down in weights for across in weights]
+        captions = [f"{down:.2f}, {across:.2f}" for down in weights for across in weights]
         picture = sheet(frame.images, columns=wanted.edge)
         told = shared.forms["latent_grid"].told(locals())
         yield shown.finished(

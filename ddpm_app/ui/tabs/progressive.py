@@ -152,7 +152,14 @@ def build(shared: Shared) -> Results:
             chain = chain_controls(shared, "ddpm", 200)
         with gr.Column(scale=2, min_width=300):
             scrubber = gr.Slider(
-                0, 1, value=1, step=1, label="Drag through the steps", interactive=False, render=False
+                0,
+                1,
+                value=1,
+                step=1,
+                label="Drag through the steps",
+                interactive=False,
+                elem_classes="late",
+                render=False,
             )
             shown = results(
                 "x after the step above, the x̂₀ that led to it below",

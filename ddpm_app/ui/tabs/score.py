@@ -54,7 +54,7 @@ def build(shared: Shared, tab: gr.Tab) -> None:
         calls = f"{steps} steps" + (f", {langevin_steps} Langevin steps after each" if follows else "")
         took = f"{time.perf_counter() - started:.1f} s"
         done = f"{request.num_particles} particles, {calls}"
-        return {status: bar(done, 1.0, COLOURS, took=took), plane: film}
+        return {status: bar(done, 1.0, COLOURS, beside=took), plane: film}
 
     def at_once(*values: Any) -> Update:
         """The same for a control that moved; an empty seed is one that is being typed."""

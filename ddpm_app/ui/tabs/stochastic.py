@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.engine import DETERMINISTIC, EVERY_SAMPLER, Frame, StochasticRequest, visits
-from ddpm_app.pictures import heat_map, read_picture, sheet, to_picture
+from ddpm_app.pictures import counted, heat_map, read_picture, sheet, to_picture
 from ddpm_app.ui.buttons import run_buttons
 from ddpm_app.ui.controls import Shared, chain_controls, explain, requested, spans_chain
 from ddpm_app.ui.files import picture_file
@@ -59,7 +59,7 @@ def build(shared: Shared) -> tuple[Results, gr.Image]:
                     yield shown.preview(run.clock.line(stage(frame)), sheet(tiles(frame)))
         captions = [f"x₀ {k + 1}" for k in range(wanted.num_images)]
         done = run.clock.finished(
-            f"{wanted.num_images} continuations of one x_t at t = {wanted.diffusion_steps}",
+            f"{counted(wanted.num_images, 'continuation')} of one x_t at t = {wanted.diffusion_steps}",
             f"visited {visits(wanted, loaded)}, computed by {loaded.backend}"
             + (f". {ALIKE}" if alike(sampler, eta) else ""),
         )

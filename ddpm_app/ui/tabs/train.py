@@ -215,7 +215,7 @@ def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunVie
         acting(runs.resume, *LOWERED), [run, *(form.setting(name) for name in LOWERED)], outputs, **quiet
     )
     view.stop.click(acting(runs.stop), run, outputs, js=END_FOR_GOOD, **quiet)
-    view.use.click(lambda name: name, run, shared.model, **quiet)
+    shared.choices.append(view.use.click(lambda name: name, run, shared.model, **quiet))
     run.input(look, run, outputs, queue=False, **quiet)
     for event in (timer.tick, tab.select):
         event(look, [run, seen, followed], outputs, queue=False, **quiet)

@@ -46,7 +46,8 @@ def build(shared: Shared) -> None:
             fixed: Update = {ratio: ratios(diffusion), sigma: bounds(diffusion, VarianceReport(0, 0))}
             if diffusion.variance_type != "learned_range":
                 told = f"{html.escape(model)} learned no variance: choose mnist-28-hybrid to see v"
-                yield {status: bar(told, 1), v: None, **fixed}
+                asked = shared.forms["variances"].told(locals())
+                yield {status: bar(told, 1), v: None, **fixed, code: measured(asked)}
                 return
             yield fixed
             files: list[str | None] = [picture] if picture else [None] * OWN_PICTURES
@@ -57,13 +58,14 @@ def build(shared: Shared) -> None:
             for report in shared.engine.measure(wanted, run.token):
                 if run.clock.due(report.step, report.num_steps):
                     yield {status: run.clock.line(), v: shares(report), sigma: bounds(diffusion, report)}
+        begun = {"picture": pictures[0]} if picture else {}
         done = f"v of {counted(len(pictures))} at {report.num_steps} timesteps"
         yield {
             **fixed,
             status: run.clock.finished(done),
             v: shares(report),
             sigma: bounds(diffusion, report),
-            code: measured(shared.forms["variances"].told(locals())),
+            code: measured(shared.forms["variances"].told(locals(), **begun)),
         }
 
     explain(ABOUT, "variances")
