@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"with {scoring.METRIC}, samples drawn (default: {scoring.NUM_SAMPLES})",
     )
     parser.add_argument(
-        "--num-terms", type=int, default=100, help="timesteps measured for each picture; 1000 for all"
+        "--num-terms",
+        type=int,
+        default=100,
+        help="nll, rate-distortion: timesteps measured for each picture, 1000 for all; coding: steps of the "
+        "chain; steps: candidate timesteps; reconstruction: the most steps",
     )
     parser.add_argument("--variance", default="auto", help="auto, fixed_small, ...; analytic for samples")
     scoring.add_arguments(parser.add_argument_group(f"with --metric {scoring.METRIC}"))
@@ -51,8 +55,8 @@ def run(options: argparse.Namespace) -> None:
         return scoring.run(options)
     if strange := [name for name in scoring.OWN if hasattr(options, name)]:
         raise UserError(
-            f"--{strange[0].replace('_', '-')} is for --metric {scoring.METRIC} alone; how closely "
-            f"{options.metric} is measured says --num-terms"
+            f"--{strange[0].replace('_', '-')} is for --metric {scoring.METRIC} alone; of "
+            f"{options.metric} the timesteps are --num-terms"
         )
     num_images = getattr(options, "num_images", NUM_PICTURES)
     if num_images < 1:

@@ -18,7 +18,7 @@ from ddpm_app.commands.report import result, writable_folder
 from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
 from ddpm_app.training.checkpoints import SETTINGS
-from ddpm_app.training.config import PLACES
+from ddpm_app.training.config import ALLOWED, PLACES
 from ddpm_app.training.data import SOURCES
 from ddpm_app.training.machine import is_first_process
 from ddpm_app.training.records import read
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def described(field: Field) -> str:
     """What the field is for, and its default."""
     default = "" if field.default in (MISSING, "") else f"default: {field.default}"
-    text = HELP.get(field.name, "")
+    text = HELP.get(field.name) or ", ".join(ALLOWED.get(field.name, ()))
     return f"{text} ({default})" if text and default else text or default
 
 

@@ -104,8 +104,7 @@ def _summary(out: Path, settings: dict[str, Any], facts: CardFacts) -> dict[str,
         "process": f"{settings['schedule']} schedule, T = {settings['num_train_timesteps']:,}, "
         f"reverse variance {settings['variance_type']}",
         "objective": f"{objective}; the network predicts {TARGETS.get(predicted, predicted)} ({predicted})",
-        "training": f"{steps}, each seen about {_times_seen(settings, facts)} times; "
-        f"{_duration(facts.seconds)}",
+        "training": f"{steps}, each seen about {_times_seen(settings, facts)}; {_duration(facts.seconds)}",
         "training loss": f"{facts.loss:.4g} at the end, {objective}",
     }
     if facts.held_out_loss is not None:
@@ -161,7 +160,7 @@ def _limits(settings: dict[str, Any], facts: CardFacts) -> str:
     lines = [
         f"It makes pictures of {edge} x {edge} like those it learned from and nothing else: no prompt, "
         "no class, no other size. What is rare or one-sided in its data is so in its samples.",
-        f"Each picture was seen about {_times_seen(settings, facts)} times. The fewer the pictures "
+        f"Each picture was seen about {_times_seen(settings, facts)}. The fewer the pictures "
         "and the longer the training, the likelier a sample repeats one; compare before you call it new.",
     ]
     if left > 0:
@@ -190,7 +189,8 @@ def _name(value: Any) -> str:
 
 def _times_seen(settings: dict[str, Any], facts: CardFacts) -> str:
     times = facts.steps_done * settings["batch_size"] / facts.num_images
-    return f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+    told = f"{times:,.0f} times" if times >= 10 else f"{times:.2g} times"
+    return f"{told} in this run alone" if settings.get("init_from") else told
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,8 @@
 """What a training run is asked to do, validated once and frozen."""
 
-__all__ = ["PLACES", "TrainingConfig"]
+__all__ = ["ALLOWED", "PLACES", "TrainingConfig"]
 
+from collections.abc import Collection
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import get_args
 
@@ -18,7 +19,15 @@ MOST = {  # of a model that is loaded
 }
 MAX_LEVELS = 16
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "whole numbers"}
-TRACKERS = ("tensorboard", "trackio")
+ALLOWED: dict[str, Collection[str]] = {
+    "schedule": SCHEDULES,
+    "prediction_type": get_args(PredictionType),
+    "variance_type": get_args(VarianceType),
+    "objective": LOSSES,
+    "timestep_sampling": ("uniform", "importance"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "log_with": ("", "tensorboard", "trackio"),
+}
 PLACES = ("data", "out", "held_out", "init_from")  # which another machine may not have
 
 
@@ -68,15 +77,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for each in fields(self):
             self._check_kind(each)
-        for name, allowed in (
-            ("schedule", SCHEDULES),
-            ("prediction_type", get_args(PredictionType)),
-            ("variance_type", get_args(VarianceType)),
-            ("objective", LOSSES),
-            ("timestep_sampling", ("uniform", "importance")),
-            ("precision", ("auto", "fp32", "bf16", "fp16")),
-            ("log_with", ("", *TRACKERS)),
-        ):
+        for name, allowed in ALLOWED.items():
             one_of(name, getattr(self, name), allowed)
         for name in ("image_size", "num_steps", "batch_size", "save_every", "sample_every"):
             self._at_least(name, 1)

@@ -42,7 +42,8 @@ def _kind(parameter: Mapping[str, Any]) -> str:
     schema = parameter["type"]
     choices = schema.get("enum") or schema.get("items", {}).get("enum") or []
     if choices and parameter["parameter_name"] != "model":
-        return " or ".join(f"`{each}`" for each in choices)
+        several = "a list of " if schema.get("type") == "array" else ""
+        return several + " or ".join(f"`{each}`" for each in choices)
     return f"`{parameter['python_type']['type'].split(' |')[0]}`" if not choices else "`str`"
 
 
