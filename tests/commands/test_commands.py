@@ -79,7 +79,8 @@ def test_train_says_what_is_wrong(capsys, tmp_path):
     wanted = ["train", "--out", tmp_path / "out"]
     assert "--data" in complaint(capsys, *wanted)
     assert "--data" in complaint(capsys, *wanted, "--data", tmp_path / "missing")
-    assert "no picture" in complaint(capsys, *wanted, "--data", tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "no picture" in complaint(capsys, *wanted, "--data", tmp_path / "empty")
 
 
 # push

@@ -111,6 +111,8 @@ def test_stop_says_how_far_in_the_words_of_the_run():
     clock.due(0.4, 9)
     clock.line("row 1 of 9, step 20 of 50")
     assert "<span>Stopped</span> · <span>row 1 of 9, step 20 of 50</span>" in clock.stopped()
+    assert "unfinished" in clock.stopped()
+    assert "unfinished" not in Clock().stopped()  # which has shown nothing
     clock.line()
     assert "<span>Stopped after step 0.4 of 9</span>" in clock.stopped()
 
