@@ -5,6 +5,10 @@ Two layouts are in use: the files in `unet/` and `scheduler/`, or all at the roo
 
 __all__ = [
     "INDEX_FILE",
+    "MAX_EDGE",
+    "MAX_LAYERS",
+    "MAX_LEVELS",
+    "MAX_TRAIN_TIMESTEPS",
     "NETWORK_FILES",
     "SCHEDULER_FILES",
     "WANTED",
@@ -50,6 +54,7 @@ OWN_SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
 LATENT_PARTS = ("vqvae", "vae", "movq")
 MAX_CONFIG_BYTES = 1_000_000  # a chain of 10,000 trained betas takes a fifth of it
 MAX_TRAIN_TIMESTEPS = 10_000
+MAX_EDGE = 1024  # pixels
 MAX_LEVELS, MAX_LAYERS = 16, 16  # of a network, deeper than any; a number in a file is not to build a million
 WANTED = "choose an unconditional DDPM in pixel space: a UNet2DModel with a DDPM or DDIM scheduler"
 
@@ -165,7 +170,9 @@ def check_network(
     channels, outputs, size = (config.get(key) for key in ("in_channels", "out_channels", "sample_size"))
     if channels not in (1, 3) or outputs not in (channels, 2 * channels):
         raise UserError(f"{name} maps {channels} channels to {outputs}, so it makes no pictures; {WANTED}")
-    if len(edges(size)) != 2 or not all(isinstance(edge, int) and 0 < edge <= 1024 for edge in edges(size)):
+    if len(edges(size)) != 2 or not all(
+        isinstance(edge, int) and 0 < edge <= MAX_EDGE for edge in edges(size)
+    ):
         raise UserError(
             f"{name} gives sample_size {size!r}; write its picture's edge in pixels in config.json"
         )

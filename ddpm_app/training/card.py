@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm_app.training.checkpoints import SAMPLES
+from ddpm_app.training.checkpoints import SAMPLES, UPLOADS
 from ddpm_app.training.config import TrainingConfig
 
 CARD = "README.md"
-UPLOADS = "data"  # within a folder that the page trains into
 NOTES = re.compile(r"^## Notes[ \t]*$.*", re.MULTILINE | re.DOTALL)
 LICENSE = re.compile(r"\A---\n(?:(?!---\n).*\n)*?license: *(\S+)")
 UNKNOWN_TO_DIFFUSERS = {"variance_type": "learned", "prediction_type": "posterior_mean"}

@@ -10,6 +10,7 @@ __all__ = [
     "SETTINGS",
     "SHEETS",
     "STATE",
+    "UPLOADS",
     "TrainingState",
     "forget",
     "load_state",
@@ -38,6 +39,7 @@ from ddpm_app.training.sources import placeless
 
 STATE = "training_state.pt"
 PIXELS = "pixels"  # the decoded pictures of a set that is too large for memory
+UPLOADS = "data"  # the pictures that were given to a run of the page
 SETTINGS = "training.json"
 SAMPLES, SHEETS = "samples.png", "samples"  # the newest sheet, and one for each time
 PARTIAL = ".partial"

@@ -10,14 +10,14 @@ from ddpm_app.core.diffusion import PredictionType, VarianceType
 from ddpm_app.core.losses import LOSSES
 from ddpm_app.core.schedules import SCHEDULES
 from ddpm_app.errors import UserError, one_of
+from ddpm_app.models.folder import MAX_EDGE, MAX_LAYERS, MAX_LEVELS, MAX_TRAIN_TIMESTEPS
 
 LEARNED = ("learned", "learned_range")
 MOST = {  # of a model that is loaded
-    "image_size": 1024,
-    "num_train_timesteps": 10_000,
-    "layers_per_block": 16,
+    "image_size": MAX_EDGE,
+    "num_train_timesteps": MAX_TRAIN_TIMESTEPS,
+    "layers_per_block": MAX_LAYERS,
 }
-MAX_LEVELS = 16
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "whole numbers"}
 ALLOWED: dict[str, Collection[str]] = {
     "schedule": SCHEDULES,

@@ -23,8 +23,7 @@ import psutil
 from ddpm_app.errors import UserError
 from ddpm_app.models import BUNDLED, available_models
 from ddpm_app.training import TrainingConfig
-from ddpm_app.training.card import UPLOADS
-from ddpm_app.training.checkpoints import PIXELS, SETTINGS, SHEETS, STATE
+from ddpm_app.training.checkpoints import PIXELS, SETTINGS, SHEETS, STATE, UPLOADS
 from ddpm_app.training.records import LOG, PROGRESS, RUN, Point, complaint, points, read, write
 from ddpm_app.training.uploads import keep_uploads
 

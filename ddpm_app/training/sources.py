@@ -68,7 +68,7 @@ def open_source(source: str | Path, size: int, flag: str = "--data") -> Source:
 def refuse_within(source: str | Path, out: Path, flag: str = "--data") -> None:
     """UserError where `out` lies within a folder of pictures, which would take a run's sheets for its own."""
     path, _ = _on_disk(source)
-    if str(source) and path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+    if str(source) not in ("", "shapes") and path.is_dir() and out.resolve().is_relative_to(path.resolve()):
         raise UserError(f"--out {out} lies within {flag}, which would soon hold its samples; give another")
 
 

@@ -106,6 +106,13 @@ def test_a_run_does_not_write_its_sheets_among_its_pictures(config, pictures, fl
     assert "lies within --data" in refusal(lambda: list(train(same)))
 
 
+def test_the_drawn_shapes_are_no_folder_of_that_name(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn = replace(config, data="shapes", out="shapes", num_steps=1)
+    list(train(drawn))
+    assert [at.step for at in train(replace(drawn, num_steps=2))] == [2]
+
+
 def test_any_other_error_of_the_network_keeps_its_traceback(config, monkeypatch):
     def broken(losses):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

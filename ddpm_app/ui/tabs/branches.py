@@ -62,8 +62,8 @@ def build(shared: Shared) -> Results:
             run.clock.start()
             steps, wanted = visited(plain, loaded), with_parents(paths)
             parts = [sum(t <= path[-1].diffusion_steps for t in steps) for path in wanted]
-            seed_tree, after = Tree(trunk, len(loaded.diffusion)), sum(parts)
-            tree = yield from grow(shared, view, run, seed_tree, trunk, [()], (0, after))
+            bare, after = Tree(trunk, len(loaded.diffusion)), sum(parts)
+            tree = yield from grow(shared, view, run, bare, trunk, [()], (0, after))
             grown: dict[Path, Path] = {(): ()}  # a fork begins where an x_t is kept, near the t of its path
             before = len(steps)
             for path, part in zip(wanted, parts, strict=True):
