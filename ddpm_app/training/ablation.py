@@ -19,9 +19,9 @@ from ddpm_app.errors import UserError
 from ddpm_app.training import Progress, TrainingConfig, train
 from ddpm_app.training.checkpoints import SETTINGS as SETTINGS_FILE
 from ddpm_app.training.checkpoints import writing
-from ddpm_app.training.loop import LossIsNoNumber
 from ddpm_app.training.records import PROGRESS
 from ddpm_app.training.sources import placeless
+from ddpm_app.training.trainer import LossIsNoNumber
 
 DIVERGED = "diverged.json"
 

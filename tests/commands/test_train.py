@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from ddpm_app.commands import main, train
-from ddpm_app.training import TrainingConfig, loop
+from ddpm_app.training import TrainingConfig, trainer
 from ddpm_app.training.checkpoints import SETTINGS
 from tests.doubles import refusal
 from tests.training.runs import TINY, assert_same_weights, flags, save_pictures, state_of
@@ -156,7 +156,7 @@ def test_an_interrupt_while_pictures_are_loading_ends_the_command_at_once(capsys
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it went on")
 
-    monkeypatch.setattr(loop, "load_images", interrupted)
+    monkeypatch.setattr(trainer, "load_images", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
     try:
         assert main(flags(config)) == 130

@@ -7,7 +7,7 @@ from ddpm_app.core.images import from_uint8
 from ddpm_app.evaluation.training_speed import _Pictures, _save_random_pictures, compare_training
 from ddpm_app.training import TrainingConfig
 from ddpm_app.training.data import load_images
-from ddpm_app.training.loop import build_unet
+from ddpm_app.training.network import build_unet
 
 TINY = TrainingConfig(
     data="",

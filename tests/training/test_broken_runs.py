@@ -11,7 +11,7 @@ import torch
 
 from ddpm_app.core.losses import LOSSES
 from ddpm_app.models import load_model
-from ddpm_app.training import loop, train
+from ddpm_app.training import train, trainer
 from tests.doubles import refusal
 from tests.training.runs import (
     assert_same_weights,
@@ -89,7 +89,7 @@ def test_too_little_memory_to_look_at_the_model_is_told_too(config, pictures, mo
     def full(*args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, work, full)
+    monkeypatch.setattr(trainer, work, full)
     config = replace(config, held_out=str(pictures), save_every=1)
     assert "double gradient_accumulation_steps" in refusal(lambda: list(train(config)))
     assert state_of(config.out)["step"] == 3

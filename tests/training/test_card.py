@@ -4,8 +4,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from ddpm_app.training import TrainingConfig
 from ddpm_app.training.card import CardFacts, write_card
-from ddpm_app.training.loop import TrainingConfig
 from tests.doubles import save_pipeline, tiny_network
 
 FACTS = CardFacts(steps_done=3800, seconds=5400, loss=0.03125, num_images=1588, num_parameters=4_500_123)

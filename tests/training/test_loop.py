@@ -13,7 +13,7 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.models import available_models, load_model
 from ddpm_app.training import train
 from ddpm_app.training.checkpoints import PARTIAL, STATE
-from ddpm_app.training.loop import learning_rate
+from ddpm_app.training.trainer import learning_rate
 from tests.training.runs import (
     assert_same_weights,
     logged,
