@@ -102,7 +102,8 @@ def _summary(out: Path, settings: dict[str, Any], facts: CardFacts) -> dict[str,
         + "; the averaged weights, in half precision",
         "process": f"{settings['schedule']} schedule, T = {settings['num_train_timesteps']:,}, "
         f"reverse variance {settings['variance_type']}",
-        "objective": f"{objective}; the network predicts {TARGETS.get(predicted, predicted)} ({predicted})",
+        "objective": f"{objective}{_guidance(settings)}; the network predicts "
+        f"{TARGETS.get(predicted, predicted)} ({predicted})",
         "training": f"{steps}, each seen about {_times_seen(settings, facts)}; {_duration(facts.seconds)}",
         "training loss": f"{facts.loss:.4g} at the end, {objective}",
     }
@@ -118,6 +119,17 @@ def _objective(settings: dict[str, Any]) -> str:
     """The objective's name, with what its timesteps weigh."""
     name, gamma = f"L_{settings['objective']}", settings["min_snr_gamma"]
     return f"{name} weighted by min(SNR, {gamma:g})" if gamma else name
+
+
+def _guidance(settings: dict[str, Any]) -> str:
+    """Of a run that was guided, what it learned instead of the pictures, and where."""
+    if not settings["guide"]:
+        return ""
+    first = round(settings["guidance_from"] * settings["num_train_timesteps"])
+    return (
+        f", from t = {first} on of what `{_name(settings['init_from'])}` sees when it is led away from "
+        f"`{_name(settings['guide'])}`, a weaker model, by a guidance scale of {settings['guidance_scale']:g}"
+    )
 
 
 def _data(out: Path, settings: dict[str, Any], facts: CardFacts) -> str:
@@ -162,6 +174,8 @@ def _limits(settings: dict[str, Any], facts: CardFacts) -> str:
         f"Each picture was seen about {_times_seen(settings, facts)}. The fewer the pictures "
         "and the longer the training, the likelier a sample repeats one; compare before you call it new.",
     ]
+    if settings["guide"]:
+        lines.append("It was guided: its samples are clearer, and less various, than what it learned from.")
     if left > 0:
         lines.append(f"The run was not at its end: {left:,} of its steps were still to do.")
     if facts.held_out_loss is None:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, Collection[str]] = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "log_with": ("", "tensorboard", "trackio"),
 }
-PLACES = ("data", "out", "held_out", "init_from")  # which another machine may not have
+PLACES = ("data", "out", "held_out", "init_from", "guide")  # which another machine may not have
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class TrainingConfig:
     objective: str = "simple"
     timestep_sampling: str = "uniform"
     min_snr_gamma: float = 0.0  # 0: every t alike
+    guide: str = ""  # a weaker model, to lead the one of init_from away from: what is learned then is that
+    guidance_scale: float = 2.0  # of it; 1: not at all
+    guidance_from: float = 0.0  # of num_train_timesteps: below, the pictures themselves are learned
     # optimisation
     num_steps: int = 20_000
     batch_size: int = 64  # pictures a step, over all processes and parts
@@ -86,11 +89,13 @@ class TrainingConfig:
         for name, most in MOST.items():
             if getattr(self, name) > most:
                 raise UserError(f"{name} must be at most {most}; got {getattr(self, name)}")
-        for name in ("warmup_steps", "attention_head_dim", "min_snr_gamma", "max_grad_norm"):
+        for name in ("warmup_steps", "attention_head_dim", "max_grad_norm"):
+            self._at_least(name, 0)
+        for name in ("min_snr_gamma", "guidance_scale"):
             self._at_least(name, 0)
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed must lie in 0..2**32 - 1; got {self.seed}")
-        for name in ("learning_rate", "final_learning_rate", "ema_decay", "dropout"):
+        for name in ("learning_rate", "final_learning_rate", "ema_decay", "dropout", "guidance_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must be a number in 0..1; got {getattr(self, name)}")
         self._check_network()
@@ -153,6 +158,11 @@ class TrainingConfig:
             raise UserError(
                 "objective hybrid is for a learned variance; "
                 "choose variance_type learned_range, or objective simple"
+            )
+        if self.guide and (not self.init_from or self.objective != "simple"):
+            raise UserError(
+                "guide leads the model of init_from away from a weaker one, which objective simple learns; "
+                "give both, or no guide"
             )
         if self.min_snr_gamma and self.objective == "vlb":
             raise UserError("min_snr_gamma weighs L_simple; choose objective simple or hybrid, or leave it 0")

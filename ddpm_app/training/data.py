@@ -18,12 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_app.errors import UserError
-from ddpm_app.pictures import fit, is_too_large
+from ddpm_app.pictures import MAX_JPEG_PIXELS, fit, is_too_large
 from ddpm_app.training.sources import SOURCES, Entry, Source, open_source
 from ddpm_app.training.store import PixelStore
 
 THREADS = 8  # which wait for the disk or the network as much as they compute
 NAMED = 3
+MOST_PIXELS = 2 * MAX_JPEG_PIXELS  # of one picture: Pillow refuses more
 READABLE = "whole PNG, JPEG, WebP, GIF, BMP or TIFF files, or a .zip of them"
 
 
@@ -122,6 +123,8 @@ def _decoded(
                 return name, fit(picture, (size, size), channels)
         except UserError:  # or the network's: what may be readable tomorrow is not left out today
             raise
+        except Image.DecompressionBombError:
+            return f"{name} (more than {MOST_PIXELS // 10**6} million pixels)", None
         except Exception:  # a damaged file raises anything, from struct.error to TypeError
             return name, None
 

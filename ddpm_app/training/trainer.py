@@ -34,6 +34,7 @@ from ddpm_app.training.checkpoints import (
 from ddpm_app.training.config import PLACES, TrainingConfig
 from ddpm_app.training.data import load_images
 from ddpm_app.training.gradients import Gradients
+from ddpm_app.training.guidance import Guidance
 from ddpm_app.training.machine import enough_memory, keep_freed_memory, new_accelerator
 from ddpm_app.training.network import build_unet
 from ddpm_app.training.reports import held_out_loss, save_samples
@@ -100,6 +101,7 @@ class Trainer:
         with enough_memory(config):
             self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
             self.state.ema.to(accelerator.device)
+            self.guidance = Guidance(config, self.diffusion, accelerator.device) if config.guide else None
         self.gradients = Gradients(accelerator, self.network, self.losses, config.gradient_accumulation_steps)
 
     def advance(self) -> float:
@@ -135,6 +137,7 @@ class Trainer:
         config = self.config
         weighing = {"min_snr_gamma": config.min_snr_gamma} if config.min_snr_gamma else {}
         with self.accelerator.autocast():
+            batch = self.guidance(batch) if self.guidance else batch
             return LOSSES[config.objective](
                 self.diffusion, self._denoiser, batch.x_0, batch.t, batch.noise, **weighing
             )

@@ -90,22 +90,27 @@ function fitted(room) {
 }
 
 function sizes() {
-  for (const branch of tree.branches) {
-    const image = !branch.growing && picture(branch.file);
-    if (image) return [image.naturalWidth / branch.t.length, image.naturalHeight / 2];
-  }
-  const young = tree.branches.find((branch) => branch.growing && picture(branch.file));
-  return young ? [picture(young.file).naturalHeight / 2, picture(young.file).naturalHeight / 2] : null;
+  const known = tree.branches.filter((branch) => picture(branch.file));
+  const best = known.find((branch) => !branch.growing) || known[0];
+  return best ? tile(best) : null;
 }
 
-// one tile of a branch's file, `line` 0 for x_t and 1 for x̂₀, onto a square of a canvas
+// how wide and how high each picture in a branch's file is; branches that grow share theirs
+function tile(branch) {
+  const image = picture(branch.file), together = tree.branches.filter((each) => each.growing);
+  return [image.naturalWidth / (branch.growing ? together : branch.t).length, image.naturalHeight / 2];
+}
+
+// one tile of a branch's file, `line` 0 for x_t and 1 for x̂₀, in the middle of a square of a canvas
 function paint(context, branch, column, line, x, y, edge) {
   const image = picture(branch.file);
   if (!image) return;
-  const height = image.naturalHeight / 2;
-  const width = branch.growing ? height : image.naturalWidth / branch.t.length;
-  context.imageSmoothingEnabled = height > edge;
-  context.drawImage(image, column * width, line * height, width, height, x, y, edge, edge);
+  const [width, height] = tile(branch), longest = Math.max(width, height);
+  const [across, down] = [(edge * width) / longest, (edge * height) / longest];
+  context.imageSmoothingEnabled = longest > edge;
+  context.drawImage(
+    image, column * width, line * height, width, height, x + (edge - across) / 2, y + (edge - down) / 2, across, down,
+  );
 }
 
 function sized(canvas, width, height, ratio) {

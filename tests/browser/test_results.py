@@ -29,7 +29,7 @@ def test_what_an_earlier_run_left_pales_until_the_next_one_reaches_it(page: Page
     expect(strip).to_have_css("opacity", "1")
     fill(page, "Reverse steps", 1000)
     press(page, "Generate")
-    expect(strip).to_have_css("opacity", "0.35", timeout=PATIENCE)
+    expect(strip).to_have_css("opacity", "0.7", timeout=PATIENCE)
     expect(status(page)).to_contain_text("frames kept ·", timeout=PATIENCE)
     expect(strip).to_have_css("opacity", "1", timeout=PATIENCE)
 

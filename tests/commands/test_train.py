@@ -46,6 +46,13 @@ GIVEN = {  # every setting, none at its default
     "sample_every": 4,
     "log_with": "tensorboard",
 }
+GUIDED = {  # and what goes with it
+    "guide": "owner/weaker",
+    "guidance_scale": 3.0,
+    "guidance_from": 0.5,
+    "objective": "simple",
+    "variance_type": "fixed_small",
+}
 
 
 def understood(*arguments):
@@ -63,10 +70,11 @@ def config(tmp_path):
 
 def test_every_setting_has_a_flag():
     defaults = {field.name: field.default for field in fields(TrainingConfig)}
-    assert defaults.keys() == GIVEN.keys()
+    assert defaults.keys() == (GIVEN | GUIDED).keys()
     assert not [name for name in GIVEN if GIVEN[name] == defaults[name]]
-    config = TrainingConfig(**GIVEN)
-    assert understood(*flags(config)[1:]) == config
+    for given in (GIVEN, GIVEN | GUIDED):
+        config = TrainingConfig(**given)
+        assert understood(*flags(config)[1:]) == config
 
 
 def test_what_is_not_given_has_its_default():
@@ -77,7 +85,7 @@ def test_what_is_not_given_has_its_default():
 
 def test_the_settings_of_another_run_are_taken_over_but_for_its_places(tmp_path):
     file = tmp_path / SETTINGS
-    file.write_text(json.dumps(GIVEN | {"steps_done": 3, "of a later version": 1}))
+    file.write_text(json.dumps(GIVEN | {"guide": "weaker", "steps_done": 3, "of a later version": 1}))
     given = ["--config", file, "--data", "mine", "--out", "there"]
     places = {"data": "mine", "out": "there", "held_out": "", "init_from": ""}
     assert understood(*given) == TrainingConfig(**GIVEN | places)

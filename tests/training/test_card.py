@@ -145,6 +145,17 @@ def test_each_loss_is_called_what_it_is_and_losses_of_two_kinds_are_not_compared
     assert ("losses are of different kinds" in card) == (loss != "L_simple")
 
 
+def test_a_guided_model_says_what_it_learned_instead_of_the_pictures(out, config):
+    guided = {"init_from": "mnist-28", "guide": "/home/me/weak", "guidance_scale": 2.5, "guidance_from": 0.4}
+    card = written(out, replace(config, **guided))
+    row = next(line for line in card.splitlines() if line.startswith("| objective |"))
+    for told in ("from t = 400 on", "`mnist-28`", "`weak`", "2.5"):
+        assert told in row
+    assert "less various" in card
+    assert "/home/me" not in card
+    assert "less various" not in written(out, config)
+
+
 def test_notes_and_license_by_hand_outlive_every_save(out, config):
     first = written(out, config, replace(FACTS, steps_done=100))
     notes = "## Notes\n\nHeld out: 4.191 bits/dim.\n\n## Sources\n\nNoto Emoji.\n"

@@ -94,6 +94,14 @@ def test_the_hybrid_objective_wants_a_learned_variance(variance_type):
     assert made(variance_type=variance_type, objective="vlb").objective == "vlb"
 
 
+def test_a_guide_leads_a_model_that_is_named_and_teaches_no_variance():
+    for changes in ({}, {"init_from": "a", "objective": "vlb"}):
+        assert "give both, or no guide" in refusal(lambda changes=changes: made(guide="b", **changes))
+    assert made(guide="b", init_from="a").guidance_scale == 2
+    assert "guidance_from" in refusal(lambda: made(guidance_from=1.5))
+    assert "guidance_scale" in refusal(lambda: made(guidance_scale=-1.0))
+
+
 def test_min_snr_weights_are_for_squared_errors():
     assert "leave it 0" in refusal(lambda: made(min_snr_gamma=5.0, objective="vlb"))
     assert made(min_snr_gamma=5.0).min_snr_gamma == 5

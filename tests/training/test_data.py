@@ -92,6 +92,12 @@ def test_a_picture_beyond_the_bounds_of_one_is_left_out_where_all_are_bounded(fo
     assert "more pixels" in refusal(lambda: load_images(folder, 8, 3, bounds=Bounds(pixels=6 * 64 - 1)))
 
 
+def test_a_picture_that_is_larger_than_any_that_is_read_is_left_out_with_the_reason(folder):
+    Image.new("1", (8000, 6300)).save(folder / "map.png")
+    images = load_images(folder, 8, 1)
+    assert images.left_out == "left out 1 unreadable: map.png (more than 50 million pixels)"
+
+
 def test_a_long_list_of_unreadable_files_is_cut_short():
     names = tuple(f"{k}.png" for k in range(9))
     assert data.ImageSet(SIX, names).left_out == "left out 9 unreadable: 0.png, 1.png, 2.png and 6 more"
