@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.steps import PATIENCE, fill, open_tab, press, status
+from tests.doubles import save_pipeline, tiny_network
 
 pytestmark = pytest.mark.browser
 
@@ -68,3 +69,20 @@ def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page
     stop.click(timeout=PATIENCE)  # the page is busy drawing
     expect(status(page)).to_contain_text("Stopped", timeout=PATIENCE)
     expect(rows).to_have_count(3, timeout=PATIENCE)
+
+
+def test_a_wide_picture_keeps_its_shape(page: Page, tmp_path):
+    folder = save_pipeline(tmp_path / "wide", tiny_network(sample_size=[8, 16]))
+    model = page.get_by_label("Model").first
+    model.fill(str(folder))
+    model.press("Enter")
+    open_tab(page, "Branches")
+    fill(page, "Reverse steps", 4)
+    press(page, "New trunk")
+    expect(status(page)).to_contain_text("A trunk to fork", timeout=PATIENCE)
+    inked = """() => {
+        const canvas = document.querySelector("canvas.guess"), pen = canvas.getContext("2d");
+        const alpha = (x, y) => pen.getImageData(x * canvas.width, y * canvas.height, 1, 1).data[3];
+        return [alpha(.5, .5), alpha(.05, .5), alpha(.5, .2), alpha(.5, .8)].map(Boolean).join();
+    }"""
+    page.wait_for_function(f"({inked})() === 'true,true,false,false'", timeout=PATIENCE)
