@@ -51,8 +51,8 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 2; got {getattr(how, name)}")
     out = writable_folder(options.out)
     configs = {name: cell_config(CELLS[name], out, settings(options)) for name in options.cells}
-    judge = new_judge(next(iter(configs.values())), options.held_out, how)
     engine = Engine(options.device)
+    judge = new_judge(next(iter(configs.values())), options.held_out, how)
     reports = []
     for name, config in configs.items():
         tell(name)

@@ -167,8 +167,10 @@ def solvers(options: argparse.Namespace) -> Report:
         precision=options.precision,
     )
     engine = Engine(options.device, Path(options.checkpoints))
-    channels, height, _ = engine.model(options.model, options.precision).image_shape
-    pictures = load_images(options.data, height, channels, limit=2000).pixels if options.data else None
+    pictures = None
+    if options.data:
+        channels, edge = engine.model(options.model, options.precision).square()
+        pictures = load_images(options.data, edge, channels, limit=2000).pixels
     rows = [asdict(report) for report in compare_solvers(engine, request, options.steps or 20, pictures)]
     lines = [f"{options.model}, {options.steps or 20} steps, {request.num_images} pictures"]
     for row in rows:

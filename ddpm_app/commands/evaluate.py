@@ -63,8 +63,8 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--num-images must be at least 1; got {num_images}")
     whole("seed", options.seed, 0, MAX_SEED)
     engine = Engine(options.device, Path(options.checkpoints))
-    channels, height, _ = loaded(engine, options).image_shape
-    images = load_images(options.data, height, channels, limit=num_images)
+    channels, edge = loaded(engine, options).square()
+    images = load_images(options.data, edge, channels, limit=num_images)
     pictures = images.pixels
     if images.left_out:
         print(images.left_out, file=sys.stderr)

@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
     request = SampleRequest(**{each.name: said[flag(each.name)] for each in fields(SampleRequest)})
     engine = Engine(options.device, Path(options.checkpoints))
     model = loaded(engine, options)
+    visits(request, model)  # refuses a number of steps that the chain has not, before there is a folder
     out = writable_folder(options.out)
     started = time.perf_counter()
     for step, num_steps in engine.measuring(request):

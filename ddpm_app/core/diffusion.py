@@ -226,7 +226,15 @@ class GaussianDiffusion:
         return self._like(betas, timesteps=visited, trained=base, alphas_cumprod=alphas_cumprod)
 
     def with_variance(self, variance_type: VarianceType, **measured: Tensor) -> "GaussianDiffusion":
-        """The same chain with another reverse variance; with `x0_variance` (T,) analytic is one of them."""
+        """The same chain with another reverse variance; with `x0_variance` (T,) analytic is one of them.
+
+        UserError for one that the network has learned, but as another thing.
+        """
+        if {variance_type, self.variance_type} == {"learned", "learned_range"}:
+            raise UserError(
+                f"this model learned its variance as {self.variance_type}, and {variance_type} would read "
+                "it as another thing; choose that, or a fixed variance"
+            )
         trained = None if self.trained is self else self.trained
         kept: dict[str, Any] = {"trained": trained, "alphas_cumprod": self.alphas_cumprod}
         timesteps = self.timesteps.tolist()
@@ -236,13 +244,13 @@ class GaussianDiffusion:
         single_steps = torch.equal(self.timesteps, torch.arange(len(self)))
         if self.variance_type == "learned" and not single_steps:
             raise UserError(
-                f"this model learned the variances of single steps, so it can only take all "
-                f"{len(self.trained)} of them; choose that number of steps, or a fixed variance"
+                f"variance_type learned is of single steps, so it needs all {len(self.trained)} of them; "
+                "choose that number of steps, or a fixed variance"
             )
         if self.alphas_cumprod[-1] == 0 and self.prediction_type == "epsilon":
             raise UserError(
                 "with zero terminal SNR nothing of the image is left at the last timestep, so predicting eps "
-                "cannot lead back; prediction_type must be v_prediction or sample"
+                "cannot lead back; prediction_type must be v_prediction, sample or posterior_mean"
             )
 
     def _like(self, betas: Tensor, **changes: Any) -> "GaussianDiffusion":

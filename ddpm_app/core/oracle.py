@@ -21,10 +21,11 @@ def image_set_denoiser(diffusion: GaussianDiffusion, images: Tensor) -> Denoiser
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         signal, noise_variance = _signal_and_noise(diffusion.trained, t)
-        scaled = signal[:, None] * flat.to(x_t.device)[None]  # (B, N, C*H*W)
-        distance = (x_t.double().flatten(1)[:, None] - scaled).square().sum(-1)
-        weights = torch.softmax(-distance / (2 * noise_variance), dim=1)
-        expected_x0 = (weights @ flat.to(x_t.device)).view_as(x_t).to(x_t.dtype)
+        x = flat.to(x_t.device)
+        # |x_t|^2, which all images have in common, drops out
+        likeness = signal * (x_t.double().flatten(1) @ x.T) - signal**2 * x.square().sum(1) / 2  # (B, N)
+        weights = torch.softmax(likeness / noise_variance, dim=1)
+        expected_x0 = (weights @ x).view_as(x_t).to(x_t.dtype)
         return _prediction(diffusion.trained, x_t, t, expected_x0)
 
     return denoiser

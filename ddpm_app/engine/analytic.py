@@ -103,13 +103,9 @@ def measure(request: GammaRequest, model: Model) -> Iterator[GammaReport]:
     if pictures is None:
         pictures = known.pictures = yield from _drawn(request, model)
 
-    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        """On the CPU: not every device knows the float64 of the sums."""
-        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
-
     for step, t in enumerate(request.timesteps, start=request.drawn_in + 1):
         (source,) = generators([NOISE_SEED + t])
-        *_, found = survey(chain.respaced([t]), denoiser, pictures, source)
+        *_, found = survey(chain.respaced([t]), model.on_cpu, pictures, source)
         assert isinstance(found, Survey)
         known.gamma.setdefault(t, found.gamma.item())
         yield GammaReport(step, request.num_timesteps, known)

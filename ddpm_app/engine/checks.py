@@ -6,6 +6,7 @@ __all__ = [
     "MAX_STEPS",
     "PRECISIONS",
     "later_seed",
+    "model_name",
     "picture",
     "picture_field",
     "real",
@@ -31,6 +32,12 @@ PRECISIONS = ("exact", "fast")
 def later_seed(seed: int, k: int) -> int:
     """The seed k after that one; the first follows the last."""
     return (seed + k) % (MAX_SEED + 1)
+
+
+def model_name(value: object) -> None:
+    """UserError unless `value` may name a model."""
+    if not isinstance(value, str):
+        raise UserError(f"model must be a name, a folder or owner/repo; got {shortened(value)}")
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:

@@ -13,7 +13,15 @@ from ddpm_app.core.bits_back import pack, unpack
 from ddpm_app.core.diffusion import GaussianDiffusion, VarianceType
 from ddpm_app.core.rans import Message
 from ddpm_app.core.samplers import generators
-from ddpm_app.engine.checks import MAX_SEED, MAX_STEPS, PRECISIONS, picture_field, several_pictures, whole
+from ddpm_app.engine.checks import (
+    MAX_SEED,
+    MAX_STEPS,
+    PRECISIONS,
+    model_name,
+    picture_field,
+    several_pictures,
+    whole,
+)
 from ddpm_app.engine.procedures import fitting
 from ddpm_app.engine.requests import AUTO
 from ddpm_app.errors import one_of
@@ -31,10 +39,12 @@ class CodingRequest:
     seed: int = 0
     precision: str = "exact"
 
+    operations_per_value = 1e6  # of the code itself, which does not wait for the network
     alone = True  # no pass of the network may be shared: unpacking wants every bit of its answers again
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pictures", several_pictures("pictures", self.pictures))
+        model_name(self.model)
         one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
         one_of("precision", self.precision, PRECISIONS)
         steps = whole("num_inference_steps", self.num_inference_steps, 2, MAX_STEPS)
@@ -88,14 +98,11 @@ def code(request: CodingRequest, model: Model) -> Iterator[CodingReport]:
     packed: list[Packed] = []
     written = b""
 
-    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
-
     model.settle()  # another backend answers with other last bits
     num_steps, done = 2 * length * request.num_images, 0
     for picture in request.pictures:
         before, bound = message.num_bits, 0.0
-        for step, bits in enumerate(pack(chain, denoiser, picture, message)):
+        for step, bits in enumerate(pack(chain, model.on_cpu, picture, message)):
             bound += bits
             if step < length:
                 done += 1
@@ -105,7 +112,7 @@ def code(request: CodingRequest, model: Model) -> Iterator[CodingReport]:
     borrowed, exact = message.borrowed_bits, 0
     message = Message.read(written, source)
     for picture in reversed(request.pictures):
-        steps = unpack(chain, denoiser, model.image_shape, message)
+        steps = unpack(chain, model.on_cpu, model.image_shape, message)
         unpacked = yield from _told(
             steps, CodingReport(done, num_steps, tuple(packed), written, borrowed, exact)
         )

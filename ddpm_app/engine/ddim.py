@@ -16,7 +16,7 @@ from ddpm_app.core.procedures import slerp_grid
 from ddpm_app.core.samplers import ddim, generators, reverse
 from ddpm_app.engine.checks import later_seed, picture_field, several_pictures, whole
 from ddpm_app.engine.frames import Frame
-from ddpm_app.engine.procedures import chain_of, fitting, frames, rule_of
+from ddpm_app.engine.procedures import chain_of, denoise, fitting, frames
 from ddpm_app.engine.requests import SampleRequest
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
@@ -39,8 +39,11 @@ class ReconstructRequest(SampleRequest):
         self._set("pictures", several_pictures("pictures", self.pictures))
         self._set("num_images", len(self.pictures))
         super().__post_init__()
-        if self.sampler != "ddim" or self.eta != 0:
-            raise UserError("only DDIM with eta = 0 can be run upwards; choose these to reconstruct")
+        if self.sampler != "ddim" or self.eta != 0 or self.langevin_steps:
+            raise UserError(
+                "only DDIM with eta = 0 and without Langevin corrections can be run upwards; "
+                "choose these to reconstruct"
+            )
 
     @property
     def network_calls(self) -> int:
@@ -86,7 +89,5 @@ def interpolate_grid(request: SlerpGridRequest, model: Model) -> Iterator[Frame]
     chain = chain_of(request, model)
     draws = [torch.randn(model.image_shape, generator=source) for source in generators(request.corners)]
     x_T = slerp_grid(torch.stack(draws), torch.linspace(0, 1, request.edge))
-    rule = rule_of(request, chain)
     same_noise = [request.seed + 4] * request.num_images
-    down = reverse(chain, model.denoiser, rule, same_noise, model.image_shape, x_t=x_T, device=model.device)
-    yield from frames(down, len(chain), shared=torch.stack(draws))
+    yield from frames(denoise(chain, request, model, same_noise, x_T), len(chain), shared=torch.stack(draws))

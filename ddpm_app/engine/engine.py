@@ -212,7 +212,8 @@ class Engine:
     def _share(self, request: Any, model: Model) -> float:
         """The part of the budget that the request takes, with what has to be measured for it."""
         unasked = analytic.measuring_calls(model, request) + likelihood.unasked_terms(request, model)
-        return self.limits.share(request.network_calls + unasked, model)
+        per_value = getattr(request, "operations_per_value", 0.0)
+        return self.limits.share(request.network_calls + unasked, model, per_value)
 
     def _renew(self) -> None:
         """As it is, in a process forked from this one, in which nothing runs and nobody holds a lock."""

@@ -28,6 +28,7 @@ from ddpm_app.engine.checks import (
     MAX_SEED,
     MAX_STEPS,
     PRECISIONS,
+    model_name,
     picture,
     picture_field,
     several_pictures,
@@ -54,6 +55,7 @@ class VarianceRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pictures", several_pictures("pictures", self.pictures, MAX_PICTURES))
+        model_name(self.model)
         one_of("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "num_timesteps", whole("num_timesteps", self.num_timesteps, 2, MAX_STEPS))
         object.__setattr__(self, "seed", whole("seed", self.seed, 0, MAX_SEED))
@@ -97,6 +99,7 @@ class BoundsRequest:
 
     def __post_init__(self) -> None:
         picture("picture", self.picture)
+        model_name(self.model)
         if not isinstance(self.steps, list | tuple) or not self.steps:
             raise UserError("steps must list at least one number of steps")
         one_of("precision", self.precision, PRECISIONS)
@@ -162,7 +165,7 @@ def variances(request: VarianceRequest, model: Model) -> Iterator[VarianceReport
         _, variance_output = diffusion.split_output(model_output, x_t)
         assert variance_output is not None  # or p would have refused
         v = (variance_output.cpu().double().flatten() + 1) / 2
-        low, high = torch.quantile(v, torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
+        low, high = (v.kthvalue(1 + round(share * (len(v) - 1))).values.item() for share in QUANTILES)
         rows.append((v.mean().item(), low, high, p.log_variance.cpu().double().mean().item()))
         columns = (tuple(column) for column in zip(*rows, strict=True))
         yield VarianceReport(count, len(timesteps), tuple(timesteps[:count]), *columns)
@@ -172,10 +175,11 @@ def bounds(request: BoundsRequest, model: Model) -> Iterator[BoundsReport]:
     """Every term of the bound, all variances measured on the same noise (section 4)."""
     x_0 = fitting(request.picture, model)[None]  # the bound is float64, which not every device knows
     kinds = variance_types(model)
+    varied = [model.diffusion.with_variance(kind) for kind in kinds]  # type: ignore[arg-type]
+    wanted = [(length, [chain.respaced(length) for chain in varied]) for length in request.steps]
     complete: list[Bound] = []
     done = 0
-    for length in request.steps:
-        chains = [model.diffusion.with_variance(kind).respaced(length) for kind in kinds]  # type: ignore[arg-type]
+    for length, chains in wanted:
         (generator,) = generators([request.seed ^ NOISE_STREAM])
         parts = []
         for places in torch.arange(length).split(TERMS_PER_CALL):
@@ -196,7 +200,7 @@ def terms(
     x_0 = x_0.expand(len(places), -1, -1, -1)
     x_t, t = chains[0].q_sample(x_0, places, noise), chains[0].timesteps[places]
     with torch.inference_mode():
-        model_output = model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
+        model_output = model.on_cpu(x_t, t)
         measured = [
             bound_term(chain, chain.p_mean_variance(model_output, x_t, places), x_0, x_t, places)
             for chain in chains

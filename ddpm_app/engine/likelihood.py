@@ -2,6 +2,7 @@
 
 __all__ = ["compress", "least_terms", "likelihood", "unasked_terms"]
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 
@@ -36,15 +37,15 @@ def likelihood(request: LikelihoodRequest, model: Model) -> Iterator[LikelihoodR
     prior, (bits, at_0) = prior_bits(chain, x_0)[0], next(terms)
     bits, found = prior + bits, [at_0.mean().item()]
     _, decoder_error = stratified_sum([(at_0[None], 1)])
-    sums: list[tuple[Tensor, int]] = []
+    total = error = 0.0
     for places, size in parts:
         by_draw = at_0.new_empty(len(places), request.num_draws)
         for place, (term, drawn) in enumerate(islice(terms, len(places))):
             bits = bits + term * (size / len(places))
             by_draw[place] = drawn
         found += by_draw.mean(1).tolist()
-        sums.append((by_draw, size))
-        total, error = stratified_sum(sums)
+        own, own_error = stratified_sum([(by_draw, size)])
+        total, error = total + own, math.hypot(error, own_error)
         yield LikelihoodReport(
             step=len(found),
             num_steps=len(timesteps),
@@ -66,19 +67,19 @@ def compress(request: CompressionRequest, model: Model) -> Iterator[CompressionR
     x_t = sent(chain, x_0, timesteps, generator)
     terms = _terms(chain, model, x_0, zip(reversed(timesteps), x_t, strict=True))
     prior, done = prior_bpd(chain, x_0).item(), 0
-    sums: list[tuple[Tensor, int]] = []
+    rate = error = 0.0
     received: list[Received] = []
     for place, (places, size) in reversed(list(enumerate(parts))):
         drawn = list(islice(terms, len(places)))
         found = torch.tensor([term.mean().item() for term, _ in drawn], dtype=torch.float64)[:, None]
         done += len(drawn)
         if place % 2 == 0:  # a milestone, where what lies above it has been sent
-            rate, error = stratified_sum(sums)
             pred_x0 = drawn[0][1]
             rmse = 127.5 * (pred_x0 - x_0[0]).square().mean().sqrt().item()
             received.append(Received(int(places), prior + rate, error, rmse, found.item(), to_uint8(pred_x0)))
             yield CompressionReport(done, len(timesteps), len(chain), tuple(received))
-        sums.append((found, size))
+        own, own_error = stratified_sum([(found, size)])
+        rate, error = rate + own, math.hypot(error, own_error)
 
 
 def least_terms(length: int) -> int:
@@ -105,13 +106,9 @@ def _setting(request: CompressionRequest, model: Model) -> tuple[GaussianDiffusi
 def _terms(
     chain: GaussianDiffusion, model: Model, x_0: Tensor, draws: Iterable[tuple[int, Tensor]]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Bits and x0-hat (C, H, W) of each (i, x_t), on the CPU: not every device knows float64."""
-
-    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
-        return model.denoiser(x_t.to(model.device), t.to(model.device)).cpu()
-
+    """Bits and x0-hat (C, H, W) of each (i, x_t)."""
     fit = PIXELS_PER_PASS[model.device.type] // x_0[0, 0].numel()
-    return measured(chain, denoiser, x_0, draws, max(1, min(TERMS_AT_ONCE, fit)))
+    return measured(chain, model.on_cpu, x_0, draws, max(1, min(TERMS_AT_ONCE, fit)))
 
 
 def _drawn(terms: Iterator[tuple[Tensor, Tensor]], num_draws: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, Context, Decimal
+from decimal import ROUND_DOWN, ROUND_UP, Context
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ OPERATIONS = {"cpu": 7e12, "mps": 3e13, "cuda": 2e14}  # on the CPU for each cor
 OPERATIONS_PER_PIXEL = 2e4  # of a step itself, which is all that a model without a network costs
 PATIENCE = 120.0  # seconds for one pass of the network
 ROUNDED_DOWN = Context(prec=2, rounding=ROUND_DOWN)  # what is said to be allowed is, however little
+ROUNDED_UP = Context(prec=3, rounding=ROUND_UP)  # and what is not is more than once the work
 CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -47,17 +48,21 @@ class Limits:
                 f"{', '.join(self.models)}, or run the app on your own machine"
             )
 
-    def share(self, calls: int, model: Model) -> float:
-        """The part of the budget that so many uses of the network take, an image each."""
+    def share(self, calls: int, model: Model, per_value: float = 0.0) -> float:
+        """The part of the budget that so many uses of the network take, an image each.
+
+        `per_value` are operations of a single core for each of the image's values, which each takes besides.
+        """
         if not self.public:
             return 0.0
         pixels = model.image_shape[1] * model.image_shape[2]
-        return calls * max(model.operations(), OPERATIONS_PER_PIXEL * pixels) / self.operations
+        beside = per_value * math.prod(model.image_shape) / OPERATIONS["cpu"]
+        return calls * (max(model.operations(), OPERATIONS_PER_PIXEL * pixels) / self.operations + beside)
 
     def check(self, share: float) -> None:
         """UserError for more than the whole budget."""
         if share > 1:
-            times, percent = Decimal(f"{share:.3g}"), ROUNDED_DOWN.create_decimal(100 / share)
+            times, percent = ROUNDED_UP.create_decimal(share), ROUNDED_DOWN.create_decimal(100 / share)
             raise UserError(
                 f"this run takes {times:f} times the work that one may take on this public page; ask for "
                 f"fewer images, steps or terms, {percent:f} % of them in all, or run the app on your own "

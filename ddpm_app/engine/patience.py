@@ -57,3 +57,4 @@ def _serve(work: "SimpleQueue[Work | None]") -> None:
             future.set_result(function())
         except BaseException as error:
             future.set_exception(error)
+        del item, function, future  # or the last batch, and its network, would stay until the next

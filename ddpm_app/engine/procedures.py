@@ -1,10 +1,10 @@
 """What each request does with a model: a chain, a start and the loop `reverse`, as Frames."""
 
-__all__ = ["forward", "interpolate", "interpolate_latents", "sample", "stochastic"]
+__all__ = ["denoise", "forward", "interpolate", "interpolate_latents", "sample", "stochastic"]
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 
 import torch
 from torch import Tensor
@@ -28,16 +28,16 @@ from ddpm_app.engine.solvers import SOLVERS, solver
 from ddpm_app.errors import UserError
 from ddpm_app.models import Model
 
-# a picture drawn by a seed and then noised by it must not meet its own x_T again; the low bits change, since
-# torch's CPU generator reads only 32 bits of a seed
+# a picture drawn by a seed must not meet its own x_T again, as it is noised or on its way down; the low bits
+# change, since torch's CPU generator reads only 32 bits of a seed
 NOISE_STREAM = 0x9E3779B9
+SEED_BITS = 32
 
 
 def sample(request: SampleRequest, model: Model) -> Iterator[Frame]:
     """Images from noise (algorithm 2); Song et al. (2020), section 4, for ddim."""
     chain = chain_of(request, model)
-    steps = _reverse(chain, request, model, request.seeds)
-    return frames(steps, len(chain))
+    return frames(denoise(chain, request, model, request.seeds), len(chain))
 
 
 def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
@@ -45,18 +45,19 @@ def stochastic(request: StochasticRequest, model: Model) -> Iterator[Frame]:
     t = index_of(request.diffusion_steps, model.diffusion)
     chain = through(chain_of(request, model), t)
     lower = lower_part(chain, t)
+    seeds = [seed + 1 for seed in request.seeds]
     if request.picture is None:
         done = len(chain) - len(lower)
         x_t = _prior(request.seed, model)
-        for step in islice(_reverse(chain, request, model, [request.seed]), done):
+        for step in islice(denoise(chain, request, model, [request.seed]), done):
             x_t = step.x_t
             yield Frame(len(chain) - step.remaining, len(chain), step.t, step.x_t, step.pred_x0)
     else:
         done = 0
         x_t = _noised(fitting(request.picture, model), t, model.diffusion, request.seed)
+        seeds = [seed ^ NOISE_STREAM for seed in seeds]
     x_t = x_t.to(model.device)
-    seeds = [seed + 1 for seed in request.seeds]
-    steps = _reverse(lower, request, model, seeds, x_t=x_t.expand(len(seeds), -1, -1, -1))
+    steps = denoise(lower, request, model, seeds, x_t.expand(len(seeds), -1, -1, -1))
     yield from frames(steps, len(lower), done, shared=x_t)
 
 
@@ -72,8 +73,8 @@ def interpolate(request: InterpolateRequest, model: Model) -> Iterator[Frame]:
     chain = lower_part(chain_of(request, model), t)
     seeds = [request.seed, request.seed if request.shared_noise else request.seed + 1]
     noised = [_noised(end, t, model.diffusion, seed)[0] for end, seed in zip(ends, seeds, strict=True)]
-    same_noise = [request.seed + 2] * request.num_images
-    steps = _reverse(chain, request, model, same_noise, x_t=mix(noised[0], noised[1], weights))
+    same_noise = [(request.seed + 2) ^ NOISE_STREAM] * request.num_images
+    steps = denoise(chain, request, model, same_noise, mix(noised[0], noised[1], weights))
     yield from frames(steps, len(chain), shared=torch.stack(noised))
 
 
@@ -82,9 +83,8 @@ def interpolate_latents(request: SlerpRequest, model: Model) -> Iterator[Frame]:
     ends = [_prior(seed, model)[0] for seed in (request.seed, request.other_seed)]
     chain = chain_of(request, model)
     x_t = slerp(ends[0], ends[1], torch.linspace(0, 1, request.num_images))
-    apart = max(request.seed, request.other_seed) + 1  # a seed whose noise is in neither end
-    same_noise = [apart] * request.num_images
-    steps = _reverse(chain, request, model, same_noise, x_t=x_t)
+    same_noise = [seed_beside(request.seed, request.other_seed)] * request.num_images
+    steps = denoise(chain, request, model, same_noise, x_t)
     yield from frames(steps, len(chain), shared=torch.stack(ends))
 
 
@@ -130,13 +130,14 @@ def frames(
         yield Frame(finished, done + length, step.t, step.x_t, step.pred_x0, shared)
 
 
-def _reverse(
+def denoise(
     chain: GaussianDiffusion,
     request: SampleRequest,
     model: Model,
     seeds: list[int],
     x_t: Tensor | None = None,
 ) -> Iterator[Step]:
+    """The steps down the chain by the request's sampler, from x_T of the seeds or from x_t (B, C, H, W)."""
     shape, device = model.image_shape, model.device
     rule, corrector = rule_of(request, chain), None
     if request.langevin_steps:
@@ -157,6 +158,12 @@ def _noised(x_0: Tensor, t: int, diffusion: GaussianDiffusion, seed: int) -> Ten
 def noise_of(seed: int, shape: tuple[int, ...]) -> Tensor:
     """The noise of that shape with which a picture is noised."""
     return torch.randn(shape, generator=generators([seed ^ NOISE_STREAM])[0])
+
+
+def seed_beside(*seeds: int) -> int:
+    """The next seed after all of these whose noise is that of none."""
+    used = {seed % 2**SEED_BITS for seed in seeds}
+    return next(seed for seed in count(max(seeds) + 1) if seed % 2**SEED_BITS not in used)
 
 
 def index_of(diffusion_steps: int, diffusion: GaussianDiffusion) -> int:

@@ -28,6 +28,7 @@ from ddpm_app.engine.checks import (
     MAX_STEPS,
     PRECISIONS,
     later_seed,
+    model_name,
     picture,
     picture_field,
     real,
@@ -65,8 +66,7 @@ class SampleRequest:
     more_steps = 0  # at most, beside num_inference_steps
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str):
-            raise UserError(f"model must be a name, a folder or owner/repo; got {shortened(self.model)}")
+        model_name(self.model)
         one_of("sampler", self.sampler, EVERY_SAMPLER)
         one_of("variance_type", self.variance_type, REVERSE_VARIANCES)
         one_of("timestep_spacing", self.timestep_spacing, [AUTO, *get_args(Spacing)])
@@ -200,6 +200,7 @@ class CompressionRequest:
 
     def __post_init__(self) -> None:
         picture("picture", self.picture)
+        model_name(self.model)
         one_of("variance_type", self.variance_type, [AUTO, *get_args(VarianceType)])
         one_of("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "num_terms", whole("num_terms", self.num_terms, 2, MAX_STEPS))

@@ -87,8 +87,9 @@ class Shelf:
                 return there
             if loading := self._loading.get((key, written)):
                 return loading
-            loading = self._loading[key, written] = Loading()
-        threading.Thread(target=self._load, args=(key, written, load, loading), name="load").start()
+            loading = Loading()
+            threading.Thread(target=self._load, args=(key, written, load, loading), name="load").start()
+            self._loading[key, written] = loading
         return loading
 
     @contextmanager

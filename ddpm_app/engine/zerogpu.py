@@ -22,7 +22,7 @@ from ddpm_app.errors import UserError
 
 Perform = Callable[[Any, CancelToken], Iterator[Any]]  # the reports of a request
 SHORTEST, LONGEST = 15, 120  # seconds for which a GPU is asked
-PIXELS_A_SECOND = 1_000_000  # through a network, a cautious guess: nothing was measured on a ZeroGPU Space
+PIXELS_A_SECOND = 500_000  # through a network, a cautious guess: nothing was measured on a ZeroGPU Space
 
 
 def on_zero_gpu() -> bool:
@@ -70,12 +70,7 @@ def load_ahead(load: Callable[[str], Any], names: list[str]) -> None:
 
 def seconds_for(request: Any, pixels: int) -> int:
     """For how long a GPU is asked: by how many pictures of so many `pixels` go through the network."""
-    pictures = getattr(request, "num_images", 1) * sum(
-        getattr(request, name, 0) for name in ("num_inference_steps", "num_timesteps", "num_terms")
-    )
-    pictures *= (1 + getattr(request, "langevin_steps", 0)) * getattr(request, "num_draws", 1)
-    pictures += 3 * sum(getattr(request, "steps", ()))  # each of three variances
-    return min(LONGEST, SHORTEST + 2 * pictures * pixels // PIXELS_A_SECOND)  # twice: up the chain, and down
+    return min(LONGEST, SHORTEST + request.network_calls * pixels // PIXELS_A_SECOND)
 
 
 def pack(value: Any) -> bytes:

@@ -23,6 +23,7 @@ from ddpm_app.evaluation.extractors import Extractor, chosen, features_of
 from ddpm_app.evaluation.nll import NllReport, negative_log_likelihood
 from ddpm_app.evaluation.quality import Features, Quality, quality, some
 from ddpm_app.evaluation.scorecard import Scorecard
+from ddpm_app.models import Model
 from ddpm_app.pictures import counted
 from ddpm_app.training.data import Bounds, ImageSet, load_images
 from ddpm_app.training.labels import called
@@ -94,7 +95,7 @@ def evaluate_samples(
     processes.wait()  # or one would be drawn before another process has seen that it is missing
     if main:
         yield Stage("reading the data", 0, 1)
-        images, extractor = yield from _prepared(asked, model.image_shape, model.device, cancel)
+        images, extractor = yield from _prepared(asked, model, cancel)
     for step, num_steps in engine.measuring(asked.request, cancel):
         yield Stage("measuring the variance", step, num_steps)
     for at in draw(engine, asked.request, folder, chunks[processes.rank :: processes.count], cancel):
@@ -120,16 +121,16 @@ def evaluate_samples(
 
 
 def _prepared(
-    asked: Evaluation, image_shape: tuple[int, int, int], device: torch.device, cancel: CancelToken | None
+    asked: Evaluation, model: Model, cancel: CancelToken | None
 ) -> Generator[Stage, None, tuple[ImageSet, Extractor]]:
     """The data and the extractor, once they are known to be of use."""
-    channels, size, _ = image_shape
+    channels, size = model.square()
     bounds = Bounds(asked.most_pixels, (cancel or CancelToken()).check, asked.called)
     images = load_images(asked.data, size, channels, asked.out / PIXELS, asked.limit, bounds=bounds)
     if (count := len(images.pixels)) < FEWEST:
         where = asked.called or asked.data
         raise UserError(f"{where}: {counted(count)}, too few to compare with; give at least {FEWEST}")
-    for found in chosen(asked.features, asked.data, images, device):
+    for found in chosen(asked.features, asked.data, images, model.device):
         if isinstance(found, Extractor):
             extractor = found
         else:

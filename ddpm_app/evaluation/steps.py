@@ -64,9 +64,9 @@ def few_steps(
     candidates = even_places(len(diffusion), min(num_terms, len(diffusion)))
     chain = diffusion.with_variance("fixed_small").respaced(candidates)
     report, found = StepsReport(0, len(chain)), []
-    halves = from_uint8(pictures).to(loaded.device).tensor_split(2)
+    halves = from_uint8(pictures).tensor_split(2)
     for half, generator in zip(halves, generators([seed, later_seed(seed, 1)]), strict=True):
-        for seen in survey(chain, loaded.denoiser, half, generator):
+        for seen in survey(chain, loaded.on_cpu, half, generator):
             if isinstance(seen, Survey):
                 found.append(seen)
             else:

@@ -95,7 +95,7 @@ def stamp(name: str | Path, checkpoints: Path = BUNDLED) -> int:
     paths = [path for path in folders(str(name).strip(), checkpoints) if folder.is_pipeline(path)][:1]
     configured = (path / file for path in paths for file in (*folder.NETWORK_FILES, *folder.SCHEDULER_FILES))
     weights = (file for path in paths for part in ("unet", ".") for file in weight_files(path / part))
-    return sum(file.stat().st_mtime_ns for file in (*configured, *weights) if file.is_file())
+    return sum(file.stat().st_mtime_ns for file in (*configured, *weights) if os.path.isfile(file))
 
 
 def folders(name: str, checkpoints: Path) -> list[Path]:

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -71,7 +72,7 @@ class Description:
 
 def is_pipeline(path: Path) -> bool:
     """Whether `path` looks like a diffusers model in one of the two layouts."""
-    return any((path / file).is_file() for file in NETWORK_FILES)
+    return any(os.path.isfile(path / file) for file in NETWORK_FILES)  # a closed folder raises in Path's
 
 
 def load(name: str, path: Path, device: torch.device, precision: str) -> Model:

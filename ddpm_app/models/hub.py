@@ -3,22 +3,32 @@
 __all__ = ["discard_spoilt", "download", "refusals_told"]
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from ddpm_app.errors import UserError
 from ddpm_app.models import folder
 from ddpm_app.models.transfer import Report, changed, fetch, spoilt, unwatched
-from ddpm_app.models.weights import WEIGHTS
+from ddpm_app.models.weights import INDEX, weights_among
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
-CONFIGURATION = [folder.INDEX_FILE, *folder.NETWORK_FILES, *folder.SCHEDULER_FILES]
+CONFIGURATION = [folder.INDEX_FILE, *folder.NETWORK_FILES, *folder.SCHEDULER_FILES, INDEX, f"unet/{INDEX}"]
+NOT_THE_HUB = "what answers at the Hub's address is not the Hub; is there a login page between?"
+
+
+class Quiet(tqdm):
+    """Bars of the client that nobody sees: a command has one line for what it says."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options | {"disable": True})
 
 
 def download(name: str, report: Report = unwatched) -> Path:
@@ -31,9 +41,9 @@ def download(name: str, report: Report = unwatched) -> Path:
     if not folder.is_pipeline(path):
         raise UserError(f"{name} has no network that this app can run; {folder.WANTED}")
     where = folder.describe(name, path).weights_folder.relative_to(path)
-    listed = [file for file in _listing(repository, path.name) if Path(file.path).parent == where]
-    found = ([file for file in listed if fnmatchcase(Path(file.path).name, pattern)] for pattern in WEIGHTS)
-    files = next((files for files in found if files), [])  # .bin only where there is no .safetensors
+    listed = _listing(repository, path.name)
+    there = {Path(file.path).name: file for file in listed if Path(file.path).parent == where}
+    files = [there[name] for name in weights_among(there, path / where / INDEX)]
     total = sum(file.size for file in files)
     for file, here in zip(files, accumulate((file.size for file in files), initial=0), strict=False):
         if not (path / file.path).exists():
@@ -74,11 +84,26 @@ def _beyond(before: int, total: int, report: Report) -> Report:
 
 
 def _snapshot(repository: str, revision: str) -> Path:
-    """The repository's folder in the cache, with what it has of CONFIGURATION."""
+    """The repository's folder in the cache, with its CONFIGURATION; as it is where nothing answers."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
+    asked: dict[str, Any] = {
+        "revision": revision or None,
+        "allow_patterns": CONFIGURATION,
+        "tqdm_class": Quiet,
+    }
     with refusals_told(repository, revision, "model"):
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=CONFIGURATION))
+        try:
+            return Path(snapshot_download(repository, **asked))
+        except (HTTPError, json.JSONDecodeError, KeyError) as error:
+            if isinstance(error, HfHubHTTPError):  # the Hub itself has refused
+                raise
+            with contextlib.suppress(LocalEntryNotFoundError):
+                return Path(snapshot_download(repository, **asked, local_files_only=True))
+            if isinstance(error, HTTPError):
+                raise
+            raise UserError(NOT_THE_HUB) from error
 
 
 def _listing(repository: str, commit: str) -> list["RepoFile"]:

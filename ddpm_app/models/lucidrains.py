@@ -186,7 +186,7 @@ class Heads(nn.Module):
         """q (B, heads, d, pixels), k and v (B, heads, d, memories + pixels); `memory` is (2, heads, d, m)."""
         qkv = self.to_qkv(self.norm(x)).flatten(2)
         q, k, v = qkv.unflatten(1, (3, self.num_heads, -1)).unbind(1)
-        memory_k, memory_v = memory[:, None].expand(-1, len(x), -1, -1, -1)
+        memory_k, memory_v = memory[:, None].expand(-1, x.shape[0], -1, -1, -1)
         return q, torch.cat([memory_k, k], 3), torch.cat([memory_v, v], 3)
 
 
@@ -198,9 +198,10 @@ class Attention(Heads):
         self.to_out = nn.Conv2d(num_heads * head_dim, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.split(x, self.mem_kv.mT)
-        mixed = F.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT
-        return self.to_out(mixed.reshape(len(x), -1, *x.shape[2:]))
+        parts = self.split(x, self.mem_kv.transpose(-2, -1))
+        q, k, v = (part.transpose(-2, -1) for part in parts)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(-2, -1)
+        return self.to_out(mixed.reshape(x.shape[0], -1, *x.shape[2:]))
 
 
 class LinearAttention(Heads):
@@ -212,6 +213,6 @@ class LinearAttention(Heads):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.split(x, self.mem_kv)
-        context = v @ k.softmax(3).mT  # (B, heads, d of v, d of k)
+        context = v @ k.softmax(3).transpose(-2, -1)  # (B, heads, d of v, d of k)
         mixed = context @ q.softmax(2) * q.shape[2] ** -0.5
-        return self.to_out(mixed.reshape(len(x), -1, *x.shape[2:]))
+        return self.to_out(mixed.reshape(x.shape[0], -1, *x.shape[2:]))

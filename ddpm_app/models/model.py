@@ -75,6 +75,20 @@ class Model:
         copies = self.runtime.copies if isinstance(self.runtime, CompiledDenoiser) else 1
         return 4 * copies * self.num_parameters
 
+    def square(self) -> tuple[int, int]:
+        """Channels and edge of its pictures; UserError where they are no squares, as data are made."""
+        channels, height, width = self.image_shape
+        if height != width:
+            raise UserError(
+                f"{self.name} draws pictures of {width} x {height}, and data are brought to squares; "
+                "choose a model of square pictures"
+            )
+        return channels, height
+
+    def on_cpu(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The denoiser of tensors on the CPU, where float64 is: not every device knows it."""
+        return self.denoiser(x_t.to(self.device), t.to(self.device)).cpu()
+
     def settle(self) -> None:
         """Returns when the backend changes no more, so that it can be timed."""
         if isinstance(self.runtime, CompiledDenoiser):

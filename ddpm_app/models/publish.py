@@ -3,23 +3,23 @@
 __all__ = ["push", "upload"]
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ddpm_app.errors import UserError
 from ddpm_app.models import folder as diffusers_folder
-from ddpm_app.models.hub import CONFIGURATION
-from ddpm_app.models.weights import WEIGHTS, weight_files
+from ddpm_app.models.hub import CONFIGURATION, NOT_THE_HUB
+from ddpm_app.models.weights import weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 BESIDE = ("README.md", "training.json", "samples.png", "examples/*.png")
+MODEL = [*CONFIGURATION, "diffusion_pytorch_model*", "unet/diffusion_pytorch_model*"]  # in any form
 HIDDEN = ["*__pycache__/*", ".*", "*/.*"]
 TOKEN = re.compile(r"[!-~]+")  # what a header can carry
 
@@ -69,6 +69,7 @@ def upload(
             folder_path=path,
             allow_patterns=files,
             ignore_patterns=HIDDEN,
+            delete_patterns=[] if space else MODEL,
             commit_message=f"Upload {path.resolve().name}",
         )
     return address
@@ -78,16 +79,15 @@ def publishable(path: Path) -> list[str]:
     """The patterns of what may leave `path`; UserError unless it is a whole model that diffusers loads."""
     if not os.path.isdir(path):
         raise UserError(f"there is no folder {str(path)[:200]!r}; give that of a trained model")
-    if not diffusers_folder.is_pipeline(path) or not (path / diffusers_folder.INDEX_FILE).is_file():
+    if not diffusers_folder.is_pipeline(path) or not os.path.isfile(path / diffusers_folder.INDEX_FILE):
         raise UserError(
             f"{path} holds no whole diffusers model; give a folder with {diffusers_folder.INDEX_FILE}, "
             "unet/ and scheduler/"
         )
-    diffusers_folder.load(path.name, path, torch.device("cpu"), "exact")  # every tensor is there and fits
-    where = diffusers_folder.describe(path.name, path).weights_folder
-    weights = [file.relative_to(path).as_posix() for file in weight_files(where)]
-    index = (where.relative_to(path) / f"{WEIGHTS[0]}.index.json").as_posix()  # of a network in several files
-    return [*CONFIGURATION, *weights, index, *BESIDE]
+    description = diffusers_folder.describe(path.name, path)
+    diffusers_folder.read_network(path.name, description)  # every tensor is there and fits
+    weights = [file.relative_to(path).as_posix() for file in weight_files(description.weights_folder)]
+    return [*CONFIGURATION, *weights, *BESIDE]
 
 
 def check_repository(repo_id: str) -> None:
@@ -128,6 +128,8 @@ def _refusals(repo_id: str) -> Iterator[None]:
         raise UserError(f"the Hub could not be reached for {repo_id}; check the network") from error
     except RuntimeError as error:  # of the transfer of large files
         raise UserError(f"the upload to {repo_id} broke off ({_line(error)}); send it again") from error
+    except (json.JSONDecodeError, KeyError) as error:
+        raise UserError(NOT_THE_HUB) from error
     except ValueError as error:
         if "README.md" not in str(error):
             raise

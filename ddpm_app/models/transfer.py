@@ -46,12 +46,12 @@ def fetch(repository: str, commit: str, file: str, storage: Path, report: Report
         blob.parent.mkdir(parents=True, exist_ok=True)
         with _alone(storage.parent / ".locks" / storage.name / f"{told.etag}.lock", part, told.size, report):
             if not blob.exists():
-                _fill(address, part, told.size, report)
-                if _wrong(part, told.etag):
-                    part.unlink()
+                for _ in range(2):
                     _fill(address, part, told.size, report)
-                if _wrong(part, told.etag):
+                    if not _wrong(part, told.etag):
+                        break
                     part.unlink()
+                else:
                     raise UserError(changed(file))
                 part.replace(blob)
     hf_hub_download(repository, file, revision=commit)  # gives the blob its place in the snapshot

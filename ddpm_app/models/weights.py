@@ -1,6 +1,7 @@
 """The network's tensors on disk, read as tensors only, and the U-Net that they fill."""
 
 __all__ = [
+    "INDEX",
     "UNBUILDABLE",
     "WEIGHTS",
     "build_network",
@@ -8,10 +9,14 @@ __all__ = [
     "new_network",
     "read_weights",
     "weight_files",
+    "weights_among",
 ]
 
+import json
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import filter as matching
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,7 @@ WEIGHTS = (
     "diffusion_pytorch_model-*-of-*.safetensors",
     "diffusion_pytorch_model.bin",
 )
+INDEX = f"{WEIGHTS[0]}.index.json"  # says which files a network in several is in
 # what diffusers and torch raise for a configuration that nobody checked
 UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
 # the authors' attention layers as diffusers named them first
@@ -40,9 +46,27 @@ OLD_ATTENTION_NAMES = {
 
 
 def weight_files(where: Path) -> list[Path]:
-    """The files in folder `where` that hold the network's tensors, .safetensors before .bin; [] if none."""
-    found = ([file for file in sorted(where.glob(pattern)) if file.is_file()] for pattern in WEIGHTS)
-    return next((files for files in found if files), [])
+    """The files in folder `where` that hold the network's tensors; [] if none."""
+    files = [file for file in where.glob("*") if os.path.isfile(file)]
+    return [where / name for name in weights_among([file.name for file in files], where / INDEX)]
+
+
+def weights_among(names: Iterable[str], index: Path) -> list[str]:
+    """Those names of a folder's files that hold the network's tensors, .safetensors before .bin; [] if none.
+
+    Shards of an earlier upload, which may lie beside those of the `index`, are none of them.
+    """
+    names = sorted(names)
+    found = next((files for pattern in WEIGHTS if (files := matching(names, pattern))), [])
+    if not os.path.isfile(index):
+        if len({name.rpartition("-of-")[2] for name in found}) > 1:
+            raise UserError(f"the files of two networks lie there; save the model again, with {index.name}")
+        return found
+    try:
+        listed = set(json.loads(index.read_text())["weight_map"].values())
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise UserError(f"{index.name} is damaged; fetch or save the model again") from error
+    return [name for name in found if name in listed]
 
 
 def read_weights(name: str, where: Path) -> dict[str, Tensor]:
@@ -95,7 +119,7 @@ def build_network(name: str, config: dict[str, Any], weights: dict[str, Tensor])
     for key, tensor in weights.items():
         for old, new in OLD_ATTENTION_NAMES.items():
             key = key.replace(old, new) if ".attentions." in key else key
-        renamed[key] = tensor.float()
+        renamed[key] = tensor.to(torch.float32, copy=True)  # a file that is mapped may be written anew
     problem = misfit(network.state_dict(), renamed)
     if problem:
         raise UserError(f"the weights of {name} do not fit its config.json: {problem}; fetch it again")

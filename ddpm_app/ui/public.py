@@ -24,7 +24,7 @@ from ddpm_app.errors import UserError
 from ddpm_app.models import HUB_MODELS, Model, available_models, resolve_devices
 from ddpm_app.ui.controls import Shared
 from ddpm_app.ui.sessions import ONE_AT_A_TIME
-from ddpm_app.ui.work import WORK
+from ddpm_app.ui.work import BESIDE, WORK
 
 Answer = tuple[bool, Any, Any]  # as Gradio's queue gives it: taken or not, what it is called or why, the kind
 MOST_EVENTS = 16  # of one visitor in the queue and at work, beside runs
@@ -135,7 +135,8 @@ def share(limits: Limits, fn: BlockFunction, loaded: Model, arguments: dict[str,
     if not all(is_number(value) for widget, value in given if isinstance(widget, gr.Slider | gr.Number)):
         return 0.0  # to multiply a word by a number would repeat it
     try:
-        return limits.share(WORK[str(fn.api_name)](**arguments, loaded=loaded), loaded)
+        name = str(fn.api_name)
+        return limits.share(WORK[name](**arguments, loaded=loaded), loaded, BESIDE.get(name, 0.0))
     except (KeyError, OverflowError, TypeError):  # the request itself will say what is wrong with them
         return 0.0
 

@@ -3,7 +3,7 @@
 Fork here has no row: it goes on with the model of its tree, and is held to the budget by the engine alone.
 """
 
-__all__ = ["WORK"]
+__all__ = ["BESIDE", "WORK"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +12,7 @@ from typing import Any
 from ddpm_app.core.analytic import ANALYTIC
 from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.analytic import measuring_calls
+from ddpm_app.engine.coding import CodingRequest
 from ddpm_app.engine.likelihood import least_terms
 from ddpm_app.models import Model
 from ddpm_app.ui.givens import OWN_STEPS
@@ -161,3 +162,4 @@ WORK: dict[str, Callable[..., int]] = {
     "evaluate": sampled,
     "figure": drawn,
 }
+BESIDE = {"coding": CodingRequest.operations_per_value}  # for each value of an image, at each use

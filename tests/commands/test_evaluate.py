@@ -5,6 +5,7 @@ import pytest
 from ddpm_app.commands import main
 from ddpm_app.engine.checks import MAX_SEED
 from tests.commands.running import NORMAL, answer, complaint
+from tests.doubles import save_pipeline, tiny_network
 
 
 def test_evaluate_measures_the_first_pictures(capsys, pictures):
@@ -93,3 +94,11 @@ def test_evaluate_packs_pictures_and_unpacks_them(capsys, pictures):
     assert values["first_num_bytes"] < values["num_bytes"]
     assert values["png_bpd"] > 0
     assert "analytic" in complaint(capsys, *wanted, "--variance", "analytic")
+
+
+@pytest.mark.parametrize("metric", ["nll", "fid"])
+def test_evaluate_wants_a_model_of_square_pictures(capsys, tmp_path, pictures, metric):
+    wide = save_pipeline(tmp_path / "wide", tiny_network(sample_size=[8, 16]))
+    asked = ["evaluate", "--model", wide, "--data", pictures, "--metric", metric]
+    more = ["--out", tmp_path / "out", "--num-images", 300] if metric == "fid" else []
+    assert "16 x 8" in complaint(capsys, *asked, *more)

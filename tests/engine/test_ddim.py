@@ -66,7 +66,7 @@ def test_the_x_T_of_a_drawn_picture_is_nearly_the_one_it_was_drawn_from(engine):
 
 def test_only_a_deterministic_sampler_can_be_run_upwards(engine):
     one = torch.zeros(3, 8, 8, dtype=torch.uint8)
-    for values in ({"eta": 0.5}, {"sampler": "ddpm"}):
+    for values in ({"eta": 0.5}, {"sampler": "ddpm"}, {"langevin_steps": 1}):
         assert "eta = 0" in refusal(lambda values=values: ReconstructRequest(pictures=(one,), **values))
     assert "1 to 256" in refusal(lambda: ReconstructRequest(pictures=()))
     assert "1 to 256" in refusal(lambda: ReconstructRequest(pictures=one))
@@ -98,6 +98,13 @@ def test_the_middle_of_a_side_starts_from_the_middle_of_the_circle(engine, watch
     (frame,) = engine.run(SlerpGridRequest(model="exact-normal", edge=3, num_inference_steps=1, seed=2))
     middle = slerp(frame.shared[0], frame.shared[1], torch.tensor([0.5]))
     torch.testing.assert_close(seen[0][1], middle[0])
+
+
+def test_a_grid_is_corrected_as_it_is_asked_to_be(engine):
+    plain = SlerpGridRequest(model="exact-normal", edge=2, num_inference_steps=5)
+    *_, without = engine.run(plain)
+    *_, corrected = engine.run(replace(plain, langevin_steps=2))
+    assert not torch.allclose(without.x_t, corrected.x_t, atol=0.01)
 
 
 def test_a_grid_has_two_to_twelve_pictures_along_a_side():

@@ -8,8 +8,10 @@ import torch
 from ddpm_app.engine import (
     EVERY_SAMPLER,
     BranchRequest,
+    CodingRequest,
     Engine,
     InterpolateRequest,
+    LikelihoodRequest,
     ReconstructRequest,
     SampleRequest,
     SlerpGridRequest,
@@ -55,3 +57,16 @@ def test_the_sampler_that_takes_it_needs_single_steps_or_a_fixed_variance(twins)
     request = SampleRequest(model="learned", sampler="ddpm", num_inference_steps=3, num_images=1)
     assert "or a fixed variance" in refusal(lambda: list(twins.run(request)))
     assert len(list(twins.run(replace(request, variance_type="fixed_large")))) == 3
+
+
+@pytest.mark.parametrize(("own", "other"), [("learned", "learned_range"), ("learned_range", "learned")])
+def test_what_was_learned_as_one_thing_is_not_read_as_the_other(tmp_path, own, other):
+    save_pipeline(tmp_path / "model", tiny_network(out_channels=6), variance_type=own)
+    engine, asked = Engine("cpu", tmp_path), {"model": "model", "variance_type": other}
+    sampled = SampleRequest(sampler="ddpm", num_inference_steps=1000, num_images=1, **asked)
+    for runs in (
+        lambda: engine.run(sampled),
+        lambda: engine.likelihood(LikelihoodRequest(picture=ENDS[0], **asked)),
+        lambda: engine.measure(CodingRequest(pictures=ENDS, **asked)),
+    ):
+        assert f"learned its variance as {own}" in refusal(lambda runs=runs: next(iter(runs())))

@@ -2,9 +2,11 @@
 
 import threading
 import time
+import weakref
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -33,6 +35,7 @@ from ddpm_app.engine.limits import OPERATIONS, OPERATIONS_PER_PIXEL, cores
 from ddpm_app.engine.patience import Patience, Stalled
 from ddpm_app.models import load_model
 from tests.doubles import refusal
+from tests.waiting import wait_until
 
 PICTURE = torch.zeros(3, 8, 8, dtype=torch.uint8)
 BUDGET = 100 * 64 * OPERATIONS_PER_PIXEL  # a hundred images of 8 x 8 through a network that costs nothing
@@ -64,7 +67,7 @@ def test_a_run_within_the_budget_is_served_and_one_beyond_it_is_told_what_to_do(
 
 @pytest.mark.parametrize(
     ("share", "times", "percent"),
-    [(1.0001, "1", "99"), (1.2, "1.2", "83"), (350, "350", "0.28"), (12_345_678, "12300000", "0.0000081")],
+    [(1.0001, "1.01", "99"), (1.2, "1.2", "83"), (350, "350", "0.28"), (12_345_678, "12300000", "0.0000081")],
 )
 def test_what_is_still_allowed_is_a_number_that_one_can_read_and_rely_on(share, times, percent):
     sentence = refusal(lambda: Limits(operations=1).check(share))
@@ -235,6 +238,17 @@ def test_the_patient_hand_returns_raises_and_gives_up():
     assert here is threading.current_thread()
 
 
+def test_the_patient_hand_keeps_nothing_of_what_it_has_done():
+    class Large:
+        """Whatever a pass holds on to."""
+
+    patience, large = Patience(60), Large()
+    gone = weakref.ref(large)
+    patience.call(partial(isinstance, large, Large))
+    del large
+    wait_until(lambda: gone() is None)
+
+
 def test_an_answer_of_the_last_moment_is_taken(monkeypatch):
     result = futures.Future.result
 
@@ -248,3 +262,12 @@ def test_an_answer_of_the_last_moment_is_taken(monkeypatch):
     assert Patience(60).call(lambda: 7) == 7
     with pytest.raises(KeyError):
         Patience(60).call(lambda: {}["no"])
+
+
+def test_a_code_is_counted_besides_its_network(public):
+    asked = CodingRequest(model="tiny-8", pictures=(PICTURE,), num_inference_steps=2)
+    model = public.model("tiny-8")
+    network = public.limits.share(asked.network_calls, model)
+    code = 4 * 192 * CodingRequest.operations_per_value / OPERATIONS["cpu"]
+    assert public._share(asked, model) == pytest.approx(network + code)
+    assert code > 10 * network * BUDGET / OPERATIONS["cpu"]

@@ -12,7 +12,7 @@ from ddpm_app.engine import (
     StochasticRequest,
 )
 from ddpm_app.engine.batching import PIXELS_PER_PASS
-from ddpm_app.engine.procedures import NOISE_STREAM
+from ddpm_app.engine.procedures import NOISE_STREAM, seed_beside
 from tests.doubles import refusal
 
 MODELS = ["tiny-8", "exact-normal"]
@@ -162,7 +162,7 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions_of_the_ends(engine
     for k, end in ((0, 0), (-1, 1)):
         x_t = frames[0].shared[end : end + 1]
         steps = reverse(
-            chain, engine.model(model).denoiser, SAMPLERS["ddpm"], [4 + 2], x_t.shape[1:], x_t=x_t
+            chain, engine.model(model).denoiser, SAMPLERS["ddpm"], [6 ^ NOISE_STREAM], x_t.shape[1:], x_t=x_t
         )
         *_, last = steps
         assert close(frames[-1].x_t[k], last.x_t[0])
@@ -221,6 +221,23 @@ def test_the_noise_on_a_picture_is_independent_of_the_noise_that_the_picture_was
     request = ForwardRequest(picture=last.images[0], diffusion_steps=(0, 1000), seed=7)
     x_0, noise = engine.forward(request).double().flatten(1)
     assert abs(torch.corrcoef(torch.stack([x_0, noise]))[0, 1]) < 5 / len(x_0) ** 0.5  # five standard errors
+
+
+def test_a_picture_that_is_continued_does_not_meet_its_own_noise_again_on_its_way_down(engine):
+    """At t = T nothing of a picture is left, unless the noise that it was drawn from is drawn again."""
+    *_, drawn = engine.run(SampleRequest(model="exact-normal", num_images=4, seed=7))
+    for k, image in enumerate(drawn.images):
+        last = stochastic(
+            engine, "exact-normal", picture=image, diffusion_steps=1000, num_inference_steps=2, seed=6
+        )[-1]
+        alike = torch.corrcoef(torch.stack([image, last.images[min(k, 2)]]).double().flatten(1))[0, 1]
+        assert abs(alike) < 5 / image.numel() ** 0.5
+
+
+def test_the_noise_between_two_seeds_is_that_of_neither():
+    assert seed_beside(3, 7) == 8
+    assert seed_beside(0, 2**32 - 1) == 2**32 + 1  # torch reads only the low 32 bits of a seed
+    assert seed_beside(2**32 - 1, 1, 0) == 2**32 + 2
 
 
 def test_a_large_batch_is_computed_in_passes_with_the_same_result(engine, monkeypatch):

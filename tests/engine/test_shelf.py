@@ -239,6 +239,21 @@ def test_a_bug_in_loading_reaches_who_asks(engine, monkeypatch):
         engine.model("tiny-8")
 
 
+def test_where_no_thread_can_start_the_next_who_asks_tries_again(engine, monkeypatch):
+    shelf, start, fails = Shelf(10**9), threading.Thread.start, [True]
+
+    def starting(thread):
+        if thread.name == "load" and fails and fails.pop():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    with pytest.raises(RuntimeError):
+        shelf.ask(("tiny-8", "exact"), 1, lambda report: engine.model("tiny-8"))
+    loading = shelf.ask(("tiny-8", "exact"), 1, lambda report: engine.model("tiny-8"))
+    assert loading.model.result(60).name == "tiny-8"
+
+
 def test_a_download_ends_with_the_program(monkeypatch):
     shelf, begun, over = Shelf(100), threading.Event(), threading.Event()
 

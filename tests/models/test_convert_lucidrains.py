@@ -156,3 +156,16 @@ def test_any_value_of_any_setting_is_followed_or_refused(file):
         assert not said or is_a_sentence(said)
 
     change()
+
+
+@pytest.mark.parametrize("full", [(True, False), (False, True)])
+def test_its_networks_are_computed_by_openvino_too(file, tmp_path, full):
+    torch.save(saved(lucidrains_tensors(mults=(1, 2), full=full)), file)
+    convert(file, tmp_path / "converted", Settings(**SIZE))
+    model = load_model(tmp_path / "converted", "cpu")
+    x_t, t = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 70, 700])
+    exact = [model.denoiser(x_t[:n], t[:n]) for n in (1, 3)]
+    model.settle()
+    assert model.backend == "OpenVINO float32 on cpu"
+    for n, output in zip((1, 3), exact, strict=True):
+        torch.testing.assert_close(model.denoiser(x_t[:n], t[:n]), output, rtol=1e-3, atol=1e-4)

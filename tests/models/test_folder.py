@@ -63,6 +63,18 @@ def test_a_network_in_several_files_is_put_together(tiny_copy):
     assert "missing" in refusal(lambda: load_model(tiny_copy, "cpu"))
 
 
+def test_a_loaded_network_does_not_follow_the_file_that_it_came_from(tmp_path):
+    folder = save_pipeline(tmp_path / "model", tiny_network(), dtype=torch.float32)
+    model = load_model(folder, "cpu")
+    before = model.denoiser(*noisy_batch())
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    whole = file.read_bytes()
+    with file.open("r+b") as written:
+        written.seek(len(whole) // 2)
+        written.write(bytes(len(whole) - len(whole) // 2))
+    assert torch.equal(model.denoiser(*noisy_batch()), before)
+
+
 def test_attention_weights_under_their_old_names_load(tiny_copy):
     expected = predict(tiny_copy)
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}

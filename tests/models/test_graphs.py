@@ -1,4 +1,6 @@
+import contextlib
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ import torch
 from ddpm_app.core.samplers import SAMPLERS
 from ddpm_app.engine import Cancelled, CancelToken, Engine, SampleRequest
 from ddpm_app.models import graphs, load_model
-from ddpm_app.models.graphs import GraphedDenoiser, Recording, filled_up
+from ddpm_app.models.graphs import CudaRecorder, GraphedDenoiser, Recording, filled_up
 from ddpm_app.models.model import half_format, network_denoiser
 from tests.doubles import tiny_network
 
@@ -211,3 +213,68 @@ def test_every_gpu_draws_the_same_picture():
     )
     for images in others:
         assert (images - first).abs().max() <= 1
+
+
+def test_where_memory_is_lacking_for_a_recording_smaller_ones_go_on():
+    class Short(Recorder):
+        def __call__(self, plain, x_t, t):
+            if len(x_t) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(plain, x_t, t)
+
+    record = Short()
+    denoiser = GraphedDenoiser(plain, NAME, record)
+    for n in (1, 4, 1, 4, 2):
+        assert torch.equal(denoiser(*batch(n)), plain(*batch(n)))
+    assert record.sizes == [1, 1, 2]  # all recordings were let go, to make room
+    assert str(denoiser) == f"{NAME}, CUDA graphs"
+
+
+def test_each_device_records_on_a_stream_of_its_own_and_leaves_it_though_recording_fails(monkeypatch):
+    """CUDA's own part is played: which stream is current, and which one a graph is recorded on."""
+    current, recorded, fails = ["default"], [], []
+
+    class Stream:
+        def wait_stream(self, other): ...
+
+    @contextlib.contextmanager
+    def graph(graph, pool, stream, capture_error_mode):
+        current.append(stream)
+        recorded.append(stream)
+        yield
+        if fails:
+            raise RuntimeError("the recording was invalidated")
+        current.pop()
+
+    class Entered:
+        """torch.cuda.stream, which goes back to the stream before it however it is left."""
+
+        def __init__(self, stream):
+            self.stream = stream
+
+        def __enter__(self):
+            self.before = list(current)
+            current.append(self.stream)
+
+        def __exit__(self, *raised):
+            current[:] = self.before
+
+    played = {
+        "Stream": Stream,
+        "stream": Entered,
+        "current_stream": Stream,
+        "CUDAGraph": lambda: SimpleNamespace(replay=None),
+        "graph": graph,
+        "device": lambda device: contextlib.nullcontext(),
+        "graph_pool_handle": object,
+    }
+    for name, value in played.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    first, second = CudaRecorder(torch.device("cuda:0")), CudaRecorder(torch.device("cuda:1"))
+    for record in (first, first, second):
+        record(plain, *batch(1))
+    assert recorded[0] is recorded[1] is not recorded[2]
+    fails.append(True)
+    with pytest.raises(RuntimeError):
+        second(plain, *batch(1))
+    assert current == ["default"]

@@ -1,5 +1,7 @@
 import shutil
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,23 @@ def test_a_network_in_several_files_is_fetched_whole(hub, tiny_copy):
     hub.add(REPOSITORY, tiny_copy)
     torch.testing.assert_close(load().denoiser(*noisy_batch()), expected, rtol=0, atol=0)
     assert sum(name.endswith(".safetensors") for name in hub.downloads()) > 1
+
+
+def test_of_two_sets_of_shards_the_one_in_the_index_is_taken(hub, tiny_copy, tmp_path):
+    expected = load_model(tiny_copy, "cpu").denoiser(*noisy_batch())
+    folder = tiny_copy / "unet"
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    tiny_network(seed=1).half().save_pretrained(tmp_path / "older", max_shard_size="5KB")
+    tiny_network().half().save_pretrained(folder, max_shard_size="10KB")
+    for file in (tmp_path / "older").glob("*.safetensors"):
+        shutil.copy(file, folder)
+    torch.testing.assert_close(
+        load_model(tiny_copy, "cpu").denoiser(*noisy_batch()), expected, rtol=0, atol=0
+    )
+    hub.add(REPOSITORY, tiny_copy)
+    torch.testing.assert_close(load().denoiser(*noisy_batch()), expected, rtol=0, atol=0)
+    next(folder.glob("*.index.json")).unlink()
+    assert "two networks" in refusal(lambda: load_model(tiny_copy, "cpu"))
 
 
 @pytest.mark.parametrize(
@@ -203,6 +222,31 @@ def test_a_refused_connection_is_told(hub, monkeypatch):
         unused.bind(("127.0.0.1", 0))
         point_client_at(f"http://127.0.0.1:{unused.getsockname()[1]}", monkeypatch)
         assert "check the network" in refusal(load)
+
+
+class LoginPage(BaseHTTPRequestHandler):
+    """What a network with a login answers to anything."""
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(b"<html>Welcome to the hotel</html>")
+
+    def log_message(self, *args): ...
+
+
+def test_behind_a_login_page_what_was_cached_loads_and_the_rest_is_told(hub, tiny_copy, monkeypatch):
+    hub.add(REPOSITORY, tiny_copy)
+    load()
+    with ThreadingHTTPServer(("127.0.0.1", 0), LoginPage) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        point_client_at(f"http://127.0.0.1:{server.server_port}", monkeypatch)
+        assert load().image_shape == (3, 8, 8)
+        assert "login page" in refusal(lambda: load("owner/other"))
+        server.shutdown()
 
 
 def test_offline_mode_is_obeyed_and_told(hub, tiny_copy, monkeypatch):

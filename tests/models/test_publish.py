@@ -62,6 +62,19 @@ def test_a_second_push_brings_the_new_weights_and_card(upload_hub, trained):
     assert arrived[name] == (trained / name).read_bytes()
 
 
+@pytest.mark.parametrize("form", ["shards", "root"])
+def test_a_second_push_in_another_form_leaves_nothing_of_the_first(upload_hub, tiny_copy, tmp_path, form):
+    push(tiny_copy, REPOSITORY, token=TOKEN)
+    newer = save_pipeline(tmp_path / "newer", tiny_network(seed=1), at_root=form == "root")
+    if form == "shards":
+        (newer / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+        tiny_network(seed=1).half().save_pretrained(newer / "unet", max_shard_size="10KB")
+    push(newer, REPOSITORY, token=TOKEN)
+    expected = load_model(newer, "cpu").denoiser(*noisy_batch())
+    arrived = load_model(REPOSITORY, "cpu", checkpoints=tmp_path / "none")
+    torch.testing.assert_close(arrived.denoiser(*noisy_batch()), expected, rtol=0, atol=0)
+
+
 def test_a_network_in_several_files_goes_with_its_index(upload_hub, tiny_copy):
     (tiny_copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     tiny_network().half().save_pretrained(tiny_copy / "unet", max_shard_size="10KB")
