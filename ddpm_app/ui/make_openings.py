@@ -39,7 +39,7 @@ OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, b
     "compression": {},
     "coding": {"model": DIGITS, "picture": DIGIT},
     "consistency": {"model": DIGITS},
-    "reconstruct": {"model": DIGITS, "steps": [10, 200]},
+    "reconstruct": {"model": HYBRID, "steps": [10, 200]},  # a guided model does not lead back
     "latent_grid": {"model": DIGITS},
     "variances": {"model": HYBRID},
     "respacing": {"model": HYBRID},
