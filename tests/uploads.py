@@ -111,6 +111,9 @@ class UploadStub(HubStub):
             value = line["value"]
             if line["key"] == "header":
                 continue
+            if line["key"] == "deletedFile":
+                (self.folders[repository, "main"] / value["path"]).unlink()
+                continue
             if line["key"] == "lfsFile":
                 content = self.large[value["oid"]]
                 assert hashlib.sha256(content).hexdigest() == value["oid"]

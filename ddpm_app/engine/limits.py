@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_UP, Context
+from decimal import ROUND_DOWN, Context, Decimal
 from pathlib import Path
 
 import torch
@@ -23,7 +23,6 @@ OPERATIONS = {"cpu": 7e12, "mps": 3e13, "cuda": 2e14}  # on the CPU for each cor
 OPERATIONS_PER_PIXEL = 2e4  # of a step itself, which is all that a model without a network costs
 PATIENCE = 120.0  # seconds for one pass of the network
 ROUNDED_DOWN = Context(prec=2, rounding=ROUND_DOWN)  # what is said to be allowed is, however little
-ROUNDED_UP = Context(prec=3, rounding=ROUND_UP)  # and what is not is more than once the work
 CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -62,7 +61,7 @@ class Limits:
     def check(self, share: float) -> None:
         """UserError for more than the whole budget."""
         if share > 1:
-            times, percent = ROUNDED_UP.create_decimal(share), ROUNDED_DOWN.create_decimal(100 / share)
+            times, percent = Decimal(f"{share:.3g}"), ROUNDED_DOWN.create_decimal(100 / share)
             raise UserError(
                 f"this run takes {times:f} times the work that one may take on this public page; ask for "
                 f"fewer images, steps or terms, {percent:f} % of them in all, or run the app on your own "

@@ -85,7 +85,7 @@ def test_what_is_not_given_has_its_default():
 
 def test_the_settings_of_another_run_are_taken_over_but_for_its_places(tmp_path):
     file = tmp_path / SETTINGS
-    file.write_text(json.dumps(GIVEN | {"guide": "weaker", "steps_done": 3, "of a later version": 1}))
+    file.write_text(json.dumps(GIVEN | {"steps_done": 3, "of a later version": 1}))
     given = ["--config", file, "--data", "mine", "--out", "there"]
     places = {"data": "mine", "out": "there", "held_out": "", "init_from": ""}
     assert understood(*given) == TrainingConfig(**GIVEN | places)

@@ -109,7 +109,7 @@ def test_a_number_of_steps_outside_the_chain_raises_and_tells_the_range(steps):
 
 def test_learned_variances_of_single_steps_cannot_be_respaced():
     diffusion = GaussianDiffusion(LINEAR, variance_type="learned")
-    with pytest.raises(UserError, match="can only take all 1000"):
+    with pytest.raises(UserError, match="needs all 1000"):
         diffusion.respaced(50)
     assert len(diffusion.respaced(T)) == T
     assert len(diffusion.with_variance("fixed_small").respaced(50)) == 50

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm_app.core.schedules import linear_betas
-from ddpm_app.models import load_model
+from ddpm_app.models import compiled, load_model, pieces
 from ddpm_app.models.convert import Settings, convert
 from tests.doubles import edit, refusal
 from tests.hostile import anything, is_a_sentence, made_or_refused, several
@@ -159,7 +159,10 @@ def test_any_value_of_any_setting_is_followed_or_refused(file):
 
 
 @pytest.mark.parametrize("full", [(True, False), (False, True)])
-def test_its_networks_are_computed_by_openvino_too(file, tmp_path, full):
+def test_its_networks_are_computed_by_openvino_too(file, tmp_path, full, monkeypatch):
+    monkeypatch.delenv("DDPM_APP_RUNTIME")
+    monkeypatch.setenv("DDPM_APP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "_seconds", lambda way, *batch: float(not isinstance(way, pieces.Pieces)))
     torch.save(saved(lucidrains_tensors(mults=(1, 2), full=full)), file)
     convert(file, tmp_path / "converted", Settings(**SIZE))
     model = load_model(tmp_path / "converted", "cpu")
