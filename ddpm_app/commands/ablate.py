@@ -19,7 +19,7 @@ from ddpm_app.training.checkpoints import AGAIN, writing
 SHEET = "ablation.png"
 # what a cell says itself, what would not suit every cell, and what is given in other words
 WITHHELD = ("prediction_type", "variance_type", "objective", "timestep_sampling", "min_snr_gamma")
-OWN = ("data", "out", "held_out", "init_from", "log_with")
+OWN = ("data", "out", "held_out", "init_from", "guide", "guidance_scale", "guidance_from", "log_with")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

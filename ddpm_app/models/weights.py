@@ -58,6 +58,8 @@ def weights_among(names: Iterable[str], index: Path) -> list[str]:
     """
     names = sorted(names)
     found = next((files for pattern in WEIGHTS if (files := matching(names, pattern))), [])
+    if len(found) < 2:
+        return found
     if not os.path.isfile(index):
         if len({name.rpartition("-of-")[2] for name in found}) > 1:
             raise UserError(f"the files of two networks lie there; save the model again, with {index.name}")

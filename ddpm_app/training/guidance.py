@@ -6,7 +6,7 @@ learns it in place of x_0, so that one network draws in one pass what took two; 
 little is left to decide, it goes on learning x_0 itself, and its bound hardly suffers.
 
 Sources: Karras et al. (2024), "Guiding a diffusion model with a bad version of itself"; Meng et al. (2023),
-"On distillation of guided diffusion models", whose first stage this is; Kynkaanniemi et al. (2024), for the
+"On distillation of guided diffusion models", whose first stage this is; Kynkäänniemi et al. (2024), for the
 interval.
 """
 

@@ -111,7 +111,10 @@ def test_of_two_sets_of_shards_the_one_in_the_index_is_taken(hub, tiny_copy, tmp
     )
     hub.add(REPOSITORY, tiny_copy)
     torch.testing.assert_close(load().denoiser(*noisy_batch()), expected, rtol=0, atol=0)
-    next(folder.glob("*.index.json")).unlink()
+    index = next(folder.glob("*.index.json"))
+    index.write_text("{}")
+    assert "index.json is damaged" in refusal(lambda: load_model(tiny_copy, "cpu"))
+    index.unlink()
     assert "two networks" in refusal(lambda: load_model(tiny_copy, "cpu"))
 
 
