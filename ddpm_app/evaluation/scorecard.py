@@ -15,7 +15,7 @@ from ddpm_app.engine import SampleRequest
 from ddpm_app.engine.requests import AUTO
 from ddpm_app.evaluation.nll import NllReport
 from ddpm_app.evaluation.published import PUBLISHED, Published
-from ddpm_app.evaluation.quality import Quality
+from ddpm_app.evaluation.quality import NEIGHBOURS, Quality
 
 PUBLISHED_SAMPLES = 50_000
 MEASURES = ("FID", "Inception Score", "precision", "recall")
@@ -101,7 +101,7 @@ def _conditions(card: Scorecard) -> list[Row]:
         ("samples", f"{samples.num_images:,}, seeds {request.seed} and on"),
         ("data", f"{card.data}, {'the first ' if card.cut else ''}{samples.num_reference:,} pictures"),
         ("features", card.extractor),
-        ("precision and recall", f"3 neighbours, {samples.num_compared:,} pictures of each"),
+        ("precision and recall", f"{NEIGHBOURS} neighbours, {samples.num_compared:,} pictures of each"),
         ("model's weights", card.averaging),
         *(("noted of the model", note) for note in card.notes),
         ("sampler", _process(request)),

@@ -228,11 +228,11 @@ def test_the_estimated_sum_is_unbiased_and_its_error_honest():
 @pytest.mark.parametrize("num_terms", [20, 200, 999])
 def test_with_several_draws_the_error_is_that_of_the_noise_too(num_terms):
     place = torch.arange(1000, dtype=torch.float64)
-    terms, noise, repeats = (place + 1) ** -1.3, 0.2 * (place + 1) ** -1, 600
+    terms, noise, repeats = (place + 1) ** -1.3, 0.2 * (place + 1) ** -1, 200
     draws = terms[:, None] + noise[:, None] * torch.randn(repeats, 1000, 3, generator=generator())
     estimates = [
         stratified_sum([(drawn[places], size) for places, size in strata(1000, num_terms, generator(seed))])
         for seed, drawn in enumerate(draws)
     ]
     totals, errors = torch.tensor(estimates, dtype=torch.float64).T
-    assert errors.square().mean().item() ** 0.5 == pytest.approx(totals.std().item(), rel=0.15)
+    assert errors.square().mean().item() ** 0.5 == pytest.approx(totals.std().item(), rel=0.2)

@@ -55,6 +55,8 @@ def test_the_saved_chain_is_the_one_that_was_trained(config, tmp_path, schedule)
     torch.testing.assert_close(chain.betas, SCHEDULES[schedule](30))
     assert chain.prediction_type == "v_prediction"
     assert chain.variance_type == "fixed_large"
+    assert chain.clip_denoised
+    assert chain.timestep_spacing == "trailing"
 
 
 def test_the_saved_network_has_the_averaged_weights(config, tmp_path):

@@ -232,3 +232,19 @@ def test_half_precision_learns_nearly_the_same(config, tmp_path):
     one, other = (next(iter(logged(out))) for out in (config.out, half.out))
     assert one["loss"] != other["loss"]
     assert one["loss"] == pytest.approx(other["loss"], rel=0.01)  # bf16 has 8 bits
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for_and_with_none_asked_for_are_as_they_are(
+    config, tmp_path, monkeypatch
+):
+    norms = []
+
+    def step(optimizer, *args, **kwargs):
+        gradients = [each.grad for group in optimizer.param_groups for each in group["params"]]
+        norms.append(torch.stack([each.norm() for each in gradients]).norm().item())
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    for most in (0.01, 0.0):
+        list(train(replace(config, max_grad_norm=most, num_steps=1, out=str(tmp_path / str(most)))))
+    assert norms[0] == pytest.approx(0.01, rel=1e-3)
+    assert norms[1] > 0.1
