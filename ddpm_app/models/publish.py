@@ -69,7 +69,7 @@ def upload(
             folder_path=path,
             allow_patterns=files,
             ignore_patterns=HIDDEN,
-            delete_patterns=[] if space else MODEL,
+            delete_patterns=None if space else MODEL,
             commit_message=f"Upload {path.resolve().name}",
         )
     return address

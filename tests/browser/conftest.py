@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from ddpm_app.engine import Engine
 from tests.browser.steps import PATIENCE
-from tests.ui.conftest import engine, url  # noqa: F401 - fixtures
+from tests.ui.conftest import MODEL, engine, url  # noqa: F401 - fixtures
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -24,6 +27,19 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def slow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The page's model takes its time over each step, so that a run is met on its way."""
+    model = engine.model(MODEL)
+
+    def denoiser(x_t, t):
+        time.sleep(0.05)
+        return model.denoiser(x_t, t)
+
+    kept = engine.workers[0].shelf._kept[MODEL, "exact"]
+    monkeypatch.setattr(kept, "model", replace(model, denoiser=denoiser))
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def test_a_tree_grows_where_it_is_forked(page: Page):
     expect(page.locator(".branching-told")).to_contain_text("nothing is left to draw")
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page):
     open_tab(page, "Branches")
     rows = page.locator(".branching-row")

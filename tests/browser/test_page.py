@@ -31,8 +31,9 @@ TABS = (
 )
 
 
+@pytest.mark.usefixtures("slow")
 def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
-    fill(page, "Reverse steps", 250)
+    fill(page, "Reverse steps", 100)
     press(page, "Generate")
     expect(status(page)).to_contain_text("left", timeout=PATIENCE)
     seen = {sheet_source(page)}
@@ -43,6 +44,7 @@ def test_generating_shows_changing_previews_and_then_the_gallery(page: Page):
     expect(page.locator(".picks img").filter(visible=True)).to_have_count(16)
 
 
+@pytest.mark.usefixtures("slow")
 def test_stop_ends_the_run_and_says_so(page: Page, engine: Engine):
     fill(page, "Reverse steps", 1000)
     fill(page, "Images", 64)
@@ -55,6 +57,7 @@ def test_stop_ends_the_run_and_says_so(page: Page, engine: Engine):
     expect(status(page)).to_contain_text("Stopped after step")  # nothing of the run came after it
 
 
+@pytest.mark.usefixtures("slow")
 def test_closing_the_page_frees_the_device(browser: Browser, url: str, engine: Engine):
     page = browser.new_page()
     page.goto(url)
@@ -137,6 +140,7 @@ def test_a_wrong_model_is_told_in_a_sentence_and_the_page_goes_on(page: Page):
     expect(page.get_by_text("8 × 8 RGB")).to_be_visible(timeout=PATIENCE)
 
 
+@pytest.mark.usefixtures("slow")
 def test_stop_takes_a_waiting_run_out_of_the_queue(browser: Browser, engine: Engine):
     demo = build_app(engine, MODEL).queue(api_open=False, default_concurrency_limit=1)
     demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())

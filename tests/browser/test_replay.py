@@ -186,6 +186,7 @@ def test_the_curtain_of_compare_is_drawn_by_keys(context: BrowserContext, url: s
     assert barriers(page) == []
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_replay_into_a_tab_that_runs_is_refused_and_changes_nothing(context: BrowserContext, url: str):
     page = opened(context, url)
     fill(page, "Reverse steps", 1000)
