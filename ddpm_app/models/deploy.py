@@ -27,7 +27,8 @@ APP = (
     "docs/api.md",
     "ddpm_app/*",
 )
-MODELS = ("emoji-32", "mnist-28", "mnist-28-hybrid")  # those of the repository; a reader's own are not sent
+# those of the repository; a reader's own are not sent
+MODELS = ("emoji-32", "emoji-32-plain", "mnist-28", "mnist-28-hybrid")
 
 PARTS = (*CONFIGURATION, WEIGHTS[0], f"unet/{WEIGHTS[0]}", *BESIDE)
 
