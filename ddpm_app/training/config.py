@@ -58,9 +58,9 @@ class TrainingConfig:
     objective: str = "simple"
     timestep_sampling: str = "uniform"
     min_snr_gamma: float = 0.0  # 0: every t alike
-    guide: str = ""  # a weaker model, to lead the one of init_from away from: what is learned then is that
-    guidance_scale: float = 2.0  # of it; 1: not at all
-    guidance_from: float = 0.0  # of num_train_timesteps: below, the pictures themselves are learned
+    guide: str = ""  # a weaker model: what is learned is the one of init_from, led away from this one
+    guidance_scale: float = 2.0  # how far; 1: not at all
+    guidance_from: float = 0.0  # from this share of the timesteps on; below, the pictures are learned
     # optimisation
     num_steps: int = 20_000
     batch_size: int = 64  # pictures a step, over all processes and parts
@@ -89,9 +89,9 @@ class TrainingConfig:
         for name, most in MOST.items():
             if getattr(self, name) > most:
                 raise UserError(f"{name} must be at most {most}; got {getattr(self, name)}")
-        for name in ("warmup_steps", "attention_head_dim", "max_grad_norm"):
+        for name in ("warmup_steps", "attention_head_dim"):
             self._at_least(name, 0)
-        for name in ("min_snr_gamma", "guidance_scale"):
+        for name in ("min_snr_gamma", "guidance_scale", "max_grad_norm"):
             self._at_least(name, 0)
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed must lie in 0..2**32 - 1; got {self.seed}")
