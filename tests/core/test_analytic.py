@@ -36,6 +36,21 @@ def test_the_known_length_of_the_noise_steadies_gamma_where_little_signal_is_lef
         assert steadied.item() == pytest.approx(GAMMA[t].item(), abs=0.003)
 
 
+def test_gamma_of_an_eps_that_is_a_share_of_the_noise_is_its_square_whatever_was_drawn():
+    noise = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert noise.square().mean().item() != pytest.approx(1, abs=0.01)
+    assert gamma_of(0.6 * noise, noise).item() == pytest.approx(0.36, rel=1e-6)  # float32
+
+
+def test_gamma_is_of_the_eps_that_the_network_answered_though_its_x0_hat_is_clipped():
+    chain = GaussianDiffusion(linear_betas(1000)).respaced([999])
+    x_0 = torch.zeros(2, 1, 8, 8)
+    *_, found = survey(chain, lambda x_t, t: 0.5 * x_t, x_0, torch.Generator().manual_seed(1))
+    noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
+    x_t = chain.q_sample(x_0, torch.tensor([0, 0]), noise)
+    assert found.gamma.item() == pytest.approx(gamma_of(0.5 * x_t, noise).item(), rel=1e-5)  # float32
+
+
 def test_what_is_uncertain_about_normal_x_0_follows_from_gamma():
     truth = STD**2 * (1 - ALPHA_BAR) / NOISY_VARIANCE
     torch.testing.assert_close(x0_variance(DIFFUSION, GAMMA), truth, rtol=1e-9, atol=0)

@@ -50,6 +50,20 @@ def test_langevin_steps_reach_the_level_from_afar_and_stay_there(snr):
     assert x_t.std().item() == pytest.approx(inflated, abs=error)
 
 
+@pytest.mark.parametrize("timesteps", [1000, [10, 999]], ids=str)
+def test_a_step_is_that_of_algorithm_5_with_the_alpha_of_the_trained_chain(timesteps):
+    chain = DIFFUSION.respaced(timesteps)
+    x_t, noise = drawing([0, 1])().double(), drawing([2, 3])().double()
+    found = correct(chain, DENOISER, x_t, len(chain) - 1, lambda: noise, num_steps=1, snr=0.2)
+    uphill = score(DIFFUSION, DENOISER(x_t, torch.tensor([999, 999])), 999)
+    for k in range(2):
+        delta = 2 * (1 - 0.02) * (0.2 * noise[k].norm() / uphill[k].norm()) ** 2
+        # float64
+        torch.testing.assert_close(
+            found[k], x_t[k] + delta * uphill[k] + (2 * delta).sqrt() * noise[k], rtol=0, atol=1e-9
+        )
+
+
 @pytest.mark.parametrize("rule", [ddpm, ddim], ids=["ddpm", "ddim"])
 def test_predictor_and_corrector_recover_normal_data(rule):
     chain = DIFFUSION.respaced(200)

@@ -11,6 +11,7 @@ from ddpm_app.core.schedules import (
     cosine_betas,
     linear_betas,
     quadratic_betas,
+    sigmoid_alpha_bar_betas,
     sigmoid_betas,
     zero_terminal_snr,
 )
@@ -106,6 +107,17 @@ def test_quadratic_keeps_the_ends_it_is_given():
     theirs = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).betas
     assert betas[[0, -1]].tolist() == pytest.approx([0.00085, 0.012])
     torch.testing.assert_close(betas, theirs.double(), rtol=5e-7, atol=0)
+
+
+def test_alpha_bar_falls_along_a_sigmoid_from_1_to_0():
+    betas = sigmoid_alpha_bar_betas(T)
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    # Jabri et al., appendix B, at a quarter, a half and three quarters of [-3, 3]
+    low, high = (1 / (1 + math.exp(-x)) for x in (-3, 3))
+    for t, x in ((249, 1.5), (499, 0.0), (749, -1.5)):
+        expected = (1 / (1 + math.exp(-x)) - low) / (high - low)
+        assert alpha_bar[t].item() == pytest.approx(expected, rel=1e-9)
+    assert (betas == 0.999).nonzero().flatten().tolist() == [999]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -33,7 +33,9 @@ def test_every_picture_comes_back_and_what_it_took_is_told(engine, watch):
     assert list(engine.measure(ASKED))[-1] == last
 
 
-def test_others_at_work_change_no_bit(engine):
+def test_others_at_work_share_no_pass_and_change_no_bit(engine, watch):
+    sizes = []
+    watch(lambda x_t, t: sizes.append(len(x_t)))
     alone = list(engine.measure(ASKED))[-1]
     stop = threading.Event()
 
@@ -50,6 +52,7 @@ def test_others_at_work_change_no_bit(engine):
         thread.join()
     assert beside == alone
     assert beside.num_exact == 2
+    assert set(sizes) == {1, 3}
 
 
 def test_it_ends_with_its_token(engine):

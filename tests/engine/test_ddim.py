@@ -1,13 +1,15 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from ddpm_app.core.images import from_uint8
+from ddpm_app.core.images import from_uint8, to_uint8
 from ddpm_app.core.inversion import reconstruction_error
 from ddpm_app.core.procedures import slerp
-from ddpm_app.core.samplers import generators
+from ddpm_app.core.samplers import ddim, generators, reverse
 from ddpm_app.engine import ReconstructRequest, SampleRequest, SlerpGridRequest
+from ddpm_app.engine.procedures import chain_of
 from tests.doubles import refusal
 
 MODELS = ["tiny-8", "exact-normal"]
@@ -85,11 +87,16 @@ def test_the_corners_of_a_grid_start_from_its_four_seeds(engine, model, eta):
     shape = engine.model(model).image_shape
     x_T = torch.stack([torch.randn(shape, generator=source) for source in generators(request.corners)])
     assert torch.equal(last.shared, x_T)
+    corners = last.images[[0, 2, 6, 8]].int()
     if eta == 0:
         plain = SampleRequest(model=model, num_inference_steps=5, seed=11, num_images=4)
         *_, alone = engine.run(plain)
-        corners = last.images[[0, 2, 6, 8]].int()
         assert (corners - alone.images.int()).abs().max() <= 1
+    else:  # all by one noise, which is no corner's own
+        loaded = engine.model(model)
+        rule = partial(ddim, eta=eta)
+        *_, alone = reverse(chain_of(request, loaded), loaded.denoiser, rule, [15] * 4, shape, x_t=x_T)
+        assert (corners - to_uint8(alone.x_t).int()).abs().max() <= 1
 
 
 def test_the_middle_of_a_side_starts_from_the_middle_of_the_circle(engine, watch):

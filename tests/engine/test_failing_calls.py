@@ -1,5 +1,8 @@
 """What goes wrong for one of the calls that share a pass is told to that one alone."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -89,6 +92,27 @@ def test_a_computing_caller_that_is_interrupted_hands_the_device_on(visitors):
     errors = [answer.exception(timeout=60) for answer in answers]
     assert sorted(map(type, errors), key=repr) == [KeyboardInterrupt, type(None), type(None)]
     assert visitors.waiting == 0
+
+
+def test_a_network_that_does_not_come_back_is_left_alone_until_it_does():
+    batcher, back = Batcher(patience=1), threading.Event()
+    network, other = Network(lambda t: back.wait(60)), Network()
+
+    def ask(network, k):
+        return batcher.compute(network, CancelToken(), *images([k]))
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, network, 1)
+        wait_until(lambda: network.passes)
+        second = pool.submit(ask, network, 2)
+        for waiting in (first, second):
+            assert "not answered in time" in refusal(lambda waiting=waiting: waiting.result(60))
+    assert "not answered in time" in refusal(lambda: ask(network, 3))
+    assert torch.equal(ask(other, 4), right([4]))
+    assert network.passes == [[1]]
+    back.set()
+    wait_until(lambda: not batcher._stalled)
+    assert torch.equal(ask(network, 5), right([5]))
 
 
 # memory

@@ -116,6 +116,9 @@ def test_a_model_at_work_counts_until_its_run_ends_though_newer_weights_have_tak
     assert len(list(run)) == 2
     assert three_models.model("b").name == "b"
     newer.close()
+    c = three_models.model("c")
+    three_models.model("b")
+    assert three_models.loaded("c") is c  # what had been replaced takes no room any more
 
 
 def test_a_model_stays_where_its_newer_weights_have_no_room(three_models, tmp_path):

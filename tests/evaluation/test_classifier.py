@@ -45,8 +45,8 @@ def test_what_was_trained_once_is_found_again_by_its_content(labelled):
     assert isinstance(again, Classifier)
     assert same(one, again)
     assert (one.name, one.fingerprint) == (again.name, again.fingerprint)
-    other = replace(labelled, pixels=labelled.pixels.flip(0))
-    assert len(list(learn(other, steps=STEPS))) == STEPS + 1
+    for changed in ({"pixels": labelled.pixels.flip(0)}, {"labels": 1 - labelled.labels}):
+        assert len(list(learn(replace(labelled, **changed), steps=STEPS))) == STEPS + 1
 
 
 def test_what_cannot_be_kept_is_learned_all_the_same(labelled, cache):

@@ -3,6 +3,7 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from PIL import Image
 from ddpm_app.core.losses import HISTORY
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.models import available_models, load_model
-from ddpm_app.training import train
+from ddpm_app.training import loop, train
 from ddpm_app.training.checkpoints import PARTIAL, STATE
-from ddpm_app.training.trainer import learning_rate
+from ddpm_app.training.trainer import Trainer, learning_rate
 from tests.training.runs import (
     assert_same_weights,
     logged,
@@ -210,6 +211,22 @@ def test_a_run_killed_at_any_moment_until_it_is_done_ends_with_the_same_weights(
         Path(each.out, "unet", "diffusion_pytorch_model.safetensors") for each in (config, killed)
     )
     assert wanted.read_bytes() == given.read_bytes()
+
+
+def test_a_report_tells_the_speed_since_the_last_one_and_the_time_that_is_left_at_it(config, monkeypatch):
+    clock, seconds = [100.0], iter([9.0, 1.0, 2.0, 2.0, 4.0, 4.0])
+    advance = Trainer.advance
+
+    def takes_its_time(trainer):
+        clock[0] += next(seconds)
+        return advance(trainer)
+
+    monkeypatch.setattr(Trainer, "advance", takes_its_time)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    told = list(train(replace(config, num_steps=6, batch_size=4, sample_every=100), report_every=2))
+    assert [at.images_per_second for at in told] == pytest.approx([8 / 10, 8 / 4, 8 / 8])
+    assert [at.seconds_left for at in told] == pytest.approx([4 * 5, 2 * 2, 0])
+    assert state_of(config.out)["seconds"] == pytest.approx(22)
 
 
 def test_tensorboard_gets_every_report(config):

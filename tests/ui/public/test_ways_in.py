@@ -71,7 +71,7 @@ def raises(x_t, t):
 
 
 def stalls(x_t, t):
-    time.sleep(2)
+    time.sleep(5)
     return x_t
 
 
@@ -89,7 +89,7 @@ def test_whoever_meets_a_network_that_fails_is_told_and_the_others_go_on(
 ):
     failing = replace(engine.model("tiny-8"), denoiser=network)
     monkeypatch.setattr(engine.workers[0].shelf._kept["tiny-8", "exact"], "model", failing)
-    monkeypatch.setattr(engine.workers[0].batcher._patience, "_seconds", 0.5)
+    monkeypatch.setattr(engine.workers[0].batcher._patience, "_seconds", 2)
     going, unlucky = (Client(page.local_url, verbose=False) for _ in range(2))
     settings = {"num_images": 1, "sampler": "ddim", "api_name": "/sample"}
     job = going.submit(model=MODEL, num_inference_steps=300, **settings)
