@@ -75,6 +75,7 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     held_out_loss: float | None = None  # as it was last measured
+    pictures: str = ""  # the fingerprint of those that it learned from, "" where nobody noted it
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -97,6 +98,7 @@ def save_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
         "step": state.step,
         "seconds": state.seconds,
         "held_out_loss": state.held_out_loss,
+        "pictures": state.pictures,
         "network": state.network.state_dict(),
         "ema": state.ema.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -137,7 +139,7 @@ def load_state(out: Path, state: TrainingState, config: TrainingConfig) -> None:
         state.scaler.load_state_dict(values["scaler"])
     state.timesteps.history, state.timesteps.counts = values["timestep_history"], values["timestep_counts"]
     state.step, state.seconds = values["step"], values["seconds"]
-    state.held_out_loss = values.get("held_out_loss")
+    state.held_out_loss, state.pictures = values.get("held_out_loss"), values.get("pictures", "")
 
 
 def _process(config: TrainingConfig) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 Pictures keep the order of their source, so that a resumed run sees what it saw before.
 """
 
-__all__ = ["SOURCES", "Bounds", "ImageSet", "load_images"]
+__all__ = ["SOURCES", "Bounds", "ImageSet", "fingerprint", "load_images"]
 
 import contextlib
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Generator
@@ -24,6 +25,7 @@ from ddpm_app.training.store import PixelStore
 
 THREADS = 8  # which wait for the disk or the network as much as they compute
 NAMED = 3
+FINGERPRINTED = 2000
 MOST_PIXELS = 2 * MAX_JPEG_PIXELS  # of one picture: Pillow refuses more
 READABLE = "whole PNG, JPEG, WebP, GIF, BMP or TIFF files, or a .zip of them"
 
@@ -70,6 +72,12 @@ class Bounds:
 
 
 UNBOUNDED = Bounds()
+
+
+def fingerprint(pixels: Tensor) -> str:
+    """A hash of how many pictures (N, C, H, W) there are and of some thousand of them."""
+    some = pixels[:: max(1, len(pixels) // FINGERPRINTED)]
+    return hashlib.sha256(f"{tuple(pixels.shape)}".encode() + some.numpy().tobytes()).hexdigest()
 
 
 def load_images(

@@ -32,7 +32,7 @@ from ddpm_app.training.checkpoints import (
     writing,
 )
 from ddpm_app.training.config import PLACES, TrainingConfig
-from ddpm_app.training.data import load_images
+from ddpm_app.training.data import fingerprint, load_images
 from ddpm_app.training.gradients import Gradients
 from ddpm_app.training.guidance import Guidance
 from ddpm_app.training.machine import enough_memory, keep_freed_memory, new_accelerator
@@ -56,8 +56,6 @@ class Trainer:
     """One process's side of a training run."""
 
     def __init__(self, config: TrainingConfig, resume: bool) -> None:
-        from diffusers.training_utils import EMAModel
-
         self.config = config
         # as they are told in what may be published: asked now, while the places are certainly there
         places: dict[str, Any] = {place: placeless(getattr(config, place)) for place in PLACES}
@@ -78,28 +76,11 @@ class Trainer:
             config.prediction_type,  # type: ignore[arg-type]  # checked by the config
             config.variance_type,  # type: ignore[arg-type]
         )
-        begun = resume and (Path(config.out) / STATE).exists()
-        with global_randomness(config.seed):
-            # what the run itself has written is there even where the model it began with no longer is
-            own = str(Path(config.out).resolve()) if begun and config.init_from else config.init_from
-            unet = build_unet(replace(config, init_from=own))
-        self.state = TrainingState(
-            unet,
-            EMAModel(
-                unet.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
-            ),
-            torch.optim.Adam(unet.parameters(), lr=config.learning_rate, fused=True),
-            TimestepSampler(config.num_train_timesteps, config.timestep_sampling == "importance"),
-            accelerator.scaler,
-        )
-        if resume:
-            load_state(Path(config.out), self.state, self.named)
-        if self.held_out is None:  # whatever an earlier part of the run had
-            self.state.held_out_loss = None
+        self.state = self._state(resume)
         self.saved = self.state.step  # the step of the state on disk
         self._agree()
         with enough_memory(config):
-            self.network, self.optimizer = accelerator.prepare(unet, self.state.optimizer)
+            self.network, self.optimizer = accelerator.prepare(self.state.network, self.state.optimizer)
             self.state.ema.to(accelerator.device)
             self.guidance = Guidance(config, self.diffusion, accelerator.device) if config.guide else None
         self.gradients = Gradients(accelerator, self.network, self.losses, config.gradient_accumulation_steps)
@@ -187,6 +168,38 @@ class Trainer:
             return flag
         flags = self.accelerator.gather(torch.tensor([flag], device=self.accelerator.device))
         return bool(flags.any())
+
+    def _state(self, resume: bool) -> TrainingState:
+        """Where the run goes on: as it was saved, else at its beginning."""
+        from diffusers.training_utils import EMAModel
+
+        config, out = self.config, Path(self.config.out)
+        begun = resume and (out / STATE).exists()
+        with global_randomness(config.seed):
+            # what the run itself has written is there even where the model it began with no longer is
+            own = str(out.resolve()) if begun and config.init_from else config.init_from
+            unet = build_unet(replace(config, init_from=own))
+        state = TrainingState(
+            unet,
+            EMAModel(
+                unet.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
+            ),
+            torch.optim.Adam(unet.parameters(), lr=config.learning_rate, fused=True),
+            TimestepSampler(config.num_train_timesteps, config.timestep_sampling == "importance"),
+            self.accelerator.scaler,
+        )
+        if resume:
+            load_state(out, state, self.named)
+        pictures = fingerprint(self.pixels)
+        if state.pictures not in ("", pictures):
+            self.accelerator.print(
+                f"the pictures are no longer those of the first {state.step} steps; "
+                "the run goes on with what is there now"
+            )
+        state.pictures = pictures
+        if self.held_out is None:  # whatever an earlier part of the run had
+            state.held_out_loss = None
+        return state
 
     def _denoiser(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network(x_t, t).sample

@@ -141,6 +141,17 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(config, t
     assert_same_weights(config.out, stopped.out)
 
 
+def test_a_resumed_run_tells_once_that_its_pictures_are_no_longer_the_same(config, pictures, capsys):
+    for num_steps in (2, 3):
+        list(train(replace(config, num_steps=num_steps)))
+    assert "no longer those" not in capsys.readouterr().out
+    next(pictures.iterdir()).unlink()
+    for said in ("the pictures are no longer those of the first 3 steps", ""):
+        num_steps += 1
+        list(train(replace(config, num_steps=num_steps)))
+        assert capsys.readouterr().out.partition(";")[0] == said
+
+
 def test_importance_is_learned_and_remembered(config):
     list(train(replace(config, **OBJECTIVES["importance"])))
     state = state_of(config.out)
