@@ -32,7 +32,7 @@ TRAIN = "train"  # is no endpoint
 OPENINGS: dict[str, dict[str, Any]] = {  # what differs from its own settings, by endpoint
     "progressive": {"model": DIGITS, "num_images": 2, "seed": 12},
     "stochastic": {"num_images": 3},
-    "branches": {"branches": "650:100 650:101"},
+    "branches": {"branches": "850:100 850:101"},
     "interpolate": {"num_images": 7},
     "compare": {"model": DIGITS, "num_images": 4},
     "likelihood": {},

@@ -23,13 +23,13 @@ def test_the_tree_made_earlier_is_walked_by_keyboard_and_shows_its_pictures(page
     open_tab(page, "Branches")
     rows = page.locator(".branching-row")
     expect(rows).to_have_count(3, timeout=PATIENCE)
-    expect(page.locator(".branching-told")).to_contain_text("t = 650 (trunk", timeout=PATIENCE)
+    expect(page.locator(".branching-told")).to_contain_text("t = 550 (trunk", timeout=PATIENCE)
     rows.nth(0).focus()
     page.keyboard.press("ArrowDown")
     expect(rows.nth(1)).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".branching-path button")).to_have_count(2)
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".branching-time output")).to_have_text("t = 550")
+    expect(page.locator(".branching-time output")).to_have_text("t = 400")
     page.wait_for_function("document.querySelectorAll('.branching canvas').length > 3")
     assert colours(page, "canvas.guess") > 20
     page.locator(".branching-path button").first.click()  # back up
@@ -65,7 +65,7 @@ def test_a_trunk_that_is_stopped_gives_the_tree_back_that_stood_there(page: Page
     branches.fill(" ".join(f"900:{seed}" for seed in range(24)))  # minutes of work
     branches.blur()
     press(page, "New trunk")
-    expect(page.locator(".branching-told")).not_to_contain_text("t = 650", timeout=PATIENCE)
+    expect(page.locator(".branching-told")).not_to_contain_text("t = 550", timeout=PATIENCE)
     stop = page.get_by_role("button", name="Stop", exact=True).filter(visible=True).first
     stop.click(timeout=PATIENCE)  # the page is busy drawing
     expect(status(page)).to_contain_text("Stopped", timeout=PATIENCE)

@@ -103,7 +103,7 @@ def test_a_stored_picture_is_smaller_and_has_the_same_pixels(tmp_path, mode: str
 
 def test_the_tree_made_earlier_can_be_walked_and_is_forked_by_its_recipe_alone():
     tree = open_tree()
-    assert [spelled(branch.path) for branch in tree.branches] == ["", "650:100", "650:101"]
+    assert [spelled(branch.path) for branch in tree.branches] == ["", "850:100", "850:101"]
     assert tree.branches[1].distance > 1
     young = tree.branches[1].path
     assert tree.fork_of(young, 410) == (young, 400, None)

@@ -81,7 +81,7 @@ def test_a_recipe_runs_again_to_the_last_bit(client: Client, tmp_path: Path, tab
 
 def test_a_branch_that_the_page_opens_with_is_no_run_of_the_sample_tab():
     settings = settings_of(read_recipe(FOLDER / "branches-1.png"))
-    assert (settings["tab"], settings["branches"]) == ("branches", "650:100")
+    assert (settings["tab"], settings["branches"]) == ("branches", "850:100")
     assert settings_of({"model": "tiny-8", "seed": 3})["tab"] == "sample"
 
 
