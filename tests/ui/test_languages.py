@@ -34,7 +34,10 @@ from tests.ui.conftest import MODEL
 PACKAGE = Path(ddpm_app.__file__).parent
 SPEAKERS = {"bar", "finished", "line", "stopped", "Error", "note", "UserError"}
 # what a visitor can run into; what is wrong with a checkpoint's files stays English
-SPOKEN_IN = ["ui", "engine", "core", "pictures.py", "errors.py", "models/catalogue.py", "models/hub.py"]
+SPOKEN_IN = [
+    *("ui", "engine", "core", "pictures.py", "errors.py", "models/catalogue.py", "models/hub.py"),
+    *("training/data.py", "training/sources.py", "training/splits.py"),
+]
 FORMULA = re.compile(r"\$\$?.+?\$\$?|`[^`]+`|\]\([^)]+\)")
 
 

@@ -3,7 +3,7 @@
 __all__ = ["build"]
 
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -63,14 +63,15 @@ def build(shared: Shared) -> Results:
             steps, wanted = visited(plain, loaded), with_parents(paths)
             parts = [sum(t <= path[-1].diffusion_steps for t in steps) for path in wanted]
             bare, after = Tree(trunk, len(loaded.diffusion)), sum(parts)
-            tree = yield from grow(shared, view, run, bare, trunk, [()], (0, after))
+            growing = Growing(shared, view, run)
+            tree = yield from growing.grow(bare, trunk, [()], (0, after))
             grown: dict[Path, Path] = {(): ()}  # a fork begins where an x_t is kept, near the t of its path
             before = len(steps)
             for path, part in zip(wanted, parts, strict=True):
                 after -= part
                 owner, t, _ = tree.fork_of(grown[path[:-1]], path[-1].diffusion_steps)
                 grown[path] = (*owner, Fork(t, path[-1].seed))
-                tree = yield from forked(shared, view, run, tree, owner, t, [path[-1].seed], (before, after))
+                tree = yield from growing.fork(tree, owner, t, [path[-1].seed], (before, after))
                 before += part
         done = run.clock.finished(
             f"{len(tree.branches)} branches" if paths else "A trunk to fork",
@@ -103,7 +104,7 @@ def build(shared: Shared) -> Results:
         with shared.sessions.run(request, "fork") as run:
             yield from loading(shared, status, run, tree.trunk.model, tree.trunk.precision)
             run.clock.start()
-            tree = yield from forked(shared, view, run, tree, owner, t, seeds)
+            tree = yield from Growing(shared, view, run).fork(tree, owner, t, seeds)
         yield view.finished(run.clock.finished(*told(tree, owner, t, seeds)), tree, form) | {
             view.next_seed: first + (count if noise == NEW else 0)
         }
@@ -142,58 +143,52 @@ def build(shared: Shared) -> Results:
     return view.shown
 
 
-def grow(
-    shared: Shared,
-    view: BranchView,
-    run: Run,
-    tree: Tree,
-    request: BranchRequest,
-    paths: list[Path],
-    others: tuple[int, int] = (0, 0),
-) -> Generator[Update, None, Tree]:
-    """The tree with the request's branches, shown while they grow; `others` are steps before and after."""
-    before, after = others
-    loaded = shared.engine.model(request.model, request.precision)
-    growth = Growth(paths, len(visited(request, loaded)))
-    for frame in shared.engine.run(request, run.token):
-        growth.take(frame)
-        if not run.clock.due(before + frame.step, before + frame.num_steps + after):
-            continue
-        growing: Update = {view.shown.status: run.clock.line()}
-        if frame.shared is not None:  # else on the way to where they begin
-            tiles = sheet(torch.cat([frame.images, frame.pred_x0_images]), columns=len(paths), gap=0)
-            growing[view.drawn] = tree.drawable(growth, picture_file(tiles, "growing"))
-        yield growing
-    return tree.grown(growth.branches())
+@dataclass(frozen=True)
+class Growing:
+    """A run that grows a tree, which is shown while it does."""
 
+    shared: Shared
+    view: BranchView
+    run: Run
 
-def forked(
-    shared: Shared,
-    view: BranchView,
-    run: Run,
-    tree: Tree,
-    path: Path,
-    t: int,
-    seeds: list[int],
-    others: tuple[int, int] = (0, 0),
-) -> Generator[Update, None, Tree]:
-    """The tree with a branch for each of the consecutive seeds, from the x_t kept nearest to t; as `grow`."""
-    owner, t, x_t = tree.fork_of(path, t)
-    request = replace(
-        tree.trunk,
-        forks=owner,
-        diffusion_steps=t,
-        branch_seed=seeds[0],
-        num_images=len(seeds),
-        x_t=x_t,
-    )
-    paths = [(*owner, Fork(t, seed)) for seed in request.branch_seeds]
-    if len({*paths, *(branch.path for branch in tree.branches)}) > MAX_BRANCHES:
-        raise UserError(
-            f"a tree holds at most {MAX_BRANCHES} branches, and this one has {len(tree.branches)}; "
-            "take fewer, or grow a new trunk"
+    def grow(
+        self, tree: Tree, request: BranchRequest, paths: list[Path], others: tuple[int, int] = (0, 0)
+    ) -> Generator[Update, None, Tree]:
+        """The tree with the request's branches; `others` are the run's steps before and after."""
+        before, after = others
+        loaded = self.shared.engine.model(request.model, request.precision)
+        growth = Growth(paths, len(visited(request, loaded)))
+        for frame in self.shared.engine.run(request, self.run.token):
+            growth.take(frame)
+            if not self.run.clock.due(before + frame.step, before + frame.num_steps + after):
+                continue
+            growing: Update = {self.view.shown.status: self.run.clock.line()}
+            if frame.shared is not None:  # else on the way to where they begin
+                tiles = sheet(torch.cat([frame.images, frame.pred_x0_images]), columns=len(paths), gap=0)
+                growing[self.view.drawn] = tree.drawable(growth, picture_file(tiles, "growing"))
+            yield growing
+        return tree.grown(growth.branches())
+
+    def fork(
+        self, tree: Tree, path: Path, t: int, seeds: list[int], others: tuple[int, int] = (0, 0)
+    ) -> Generator[Update, None, Tree]:
+        """The tree with a branch for each of the consecutive seeds, from the x_t kept nearest to t."""
+        owner, t, x_t = tree.fork_of(path, t)
+        request = replace(
+            tree.trunk,
+            forks=owner,
+            diffusion_steps=t,
+            branch_seed=seeds[0],
+            num_images=len(seeds),
+            x_t=x_t,
         )
-    return (yield from grow(shared, view, run, tree, request, paths, others))
+        paths = [(*owner, Fork(t, seed)) for seed in request.branch_seeds]
+        if len({*paths, *(branch.path for branch in tree.branches)}) > MAX_BRANCHES:
+            raise UserError(
+                f"a tree holds at most {MAX_BRANCHES} branches, and this one has {len(tree.branches)}; "
+                "take fewer, or grow a new trunk"
+            )
+        return (yield from self.grow(tree, request, paths, others))
 
 
 def told(tree: Tree, owner: Path, t: int, seeds: list[int]) -> tuple[str, str]:
