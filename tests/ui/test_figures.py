@@ -11,19 +11,27 @@ from ddpm_app.pictures import read_recipe
 from ddpm_app.ui.figures import figure
 from ddpm_app.ui.paper import FIGURES, Setting
 from ddpm_app.ui.slides import AREA, plot, slide
+from tests.doubles import save_pipeline, tiny_network
 from tests.ui.test_server import opened, path, status
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model whose whole chain is 20 steps."""
+    folder = tmp_path_factory.mktemp("short") / "short-8"
+    return str(save_pipeline(folder, tiny_network(), num_train_timesteps=20))
+
+
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_becomes_a_slide_with_its_recipe(client: Client, name: str):
-    line, shown, _ = client.predict(model="tiny-8", name=name, reverse_steps=100, seed=3, api_name="/figure")
+def test_every_figure_becomes_a_slide_with_its_recipe(client: Client, short: str, name: str):
+    line, shown, _ = client.predict(model=short, name=name, reverse_steps=0, seed=3, api_name="/figure")
     assert f"{name}<" in status(line)
     picture = opened(shown)
     assert picture.size == (1600, 900)
     assert len(picture.convert("L").getcolors(256)) > 20  # words and pictures, not a blank ground
     recipe = read_recipe(path(shown))
     assert recipe["procedure"] == "figure"
-    assert (recipe["name"], recipe["model"], recipe["seed"]) == (name, "tiny-8", 3)
+    assert (recipe["name"], recipe["model"], recipe["seed"]) == (name, short, 3)
 
 
 def last_drawing(engine: Engine, name: str, seed: int = 5, **own) -> Image.Image:

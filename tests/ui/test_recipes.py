@@ -30,7 +30,7 @@ RUNS = {
     "branches": TINY | {"num_inference_steps": 4, "branches": "501:9"},
     "forward": TINY | {"diffusion_steps": 300, "schedule": "cosine"},
     "schedules": TINY | {"chosen": ["cosine", "sigmoid"]},
-    "figure": TINY | {"name": "Figure 7", "reverse_steps": 100},
+    "figure": TINY | {"name": "Figure 6", "reverse_steps": 100},
 }
 PICTURES = {
     "stochastic": ["picture"],
