@@ -1,8 +1,5 @@
-import gc
-import subprocess
 import sys
 import threading
-from weakref import ref
 
 import pytest
 import torch
@@ -13,15 +10,7 @@ from tests.doubles import tiny_network
 
 CPU = torch.device("cpu")
 OPENVINO = "OpenVINO float32 on cpu"
-
-
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch, tmp_path):
-    """OpenVINO allowed and never found slower, which noise decides for networks this small."""
-    monkeypatch.delenv("DDPM_APP_RUNTIME")
-    monkeypatch.setenv("DDPM_APP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "_seconds", lambda way, x_t, t: float(not isinstance(way, pieces.Pieces)))
-    return tmp_path / "cache" / "openvino"
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 def settled(network, image_shape=(3, 8, 8)):
@@ -211,72 +200,3 @@ def test_many_callers_at_once_get_their_own_images_even_of_another_size():
     for k, output in outputs.items():
         torch.testing.assert_close(output, plain(network, *batches[k]), rtol=0, atol=1e-5)
     assert len(outputs) == len(batches)
-
-
-@pytest.fixture
-def layouts(monkeypatch):
-    """The layouts that were compiled, and what is called before each of them."""
-    made, before, compile_one = [], [], pieces.Compiler.compile
-
-    def watched(compiler, layout):
-        for callback in before:
-            callback()
-        made.append(layout)
-        return compile_one(compiler, layout)
-
-    monkeypatch.setattr(pieces.Compiler, "compile", watched)
-    return made, before
-
-
-def test_nothing_of_a_compiled_network_stays_in_memory_once_it_is_let_go():
-    network = tiny_network()
-    gone, denoiser = ref(network), settled(network)
-    assert str(denoiser) == OPENVINO
-    gc.disable()  # nobody is to come by later
-    try:
-        del network, denoiser
-        assert gone() is None
-    finally:
-        gc.enable()
-
-
-def test_a_network_that_left_memory_while_another_was_compiled_is_not_compiled(layouts):
-    denoiser = network_denoiser(tiny_network(), CPU, "exact")[0]
-    with compiled._COMPILING:
-        denoiser.start((3, 8, 8))
-        thread, gone = denoiser._thread, ref(denoiser)
-        del denoiser
-        assert gone() is None
-    thread.join()
-    assert layouts[0] == []
-
-
-def test_a_network_that_leaves_memory_while_it_is_compiled_is_compiled_no_further(layouts):
-    (made, before), begun, left = layouts, threading.Event(), threading.Event()
-    before += [begun.set, lambda: left.wait(60)]
-    denoiser = network_denoiser(tiny_network(), CPU, "exact")[0]
-    denoiser.start((3, 8, 8))
-    thread = denoiser._thread
-    assert begun.wait(60)
-    del denoiser
-    left.set()
-    thread.join()
-    assert len(made) == 1
-
-
-ENDING = """
-import torch
-from ddpm_app.models.compiled import CompiledDenoiser
-
-class Network(torch.nn.Conv2d):
-    def forward(self, x_t, t, return_dict):
-        return (super().forward(x_t) + t.view(-1, 1, 1, 1),)
-
-network = Network(3, 3, 1).requires_grad_(False)
-CompiledDenoiser(network, lambda x_t, t: network(x_t, t, False)[0], "float32").start((3, 8, 8))
-"""
-
-
-def test_a_program_that_ends_while_compiling_ends_well():
-    run = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=200)
-    assert (run.returncode, run.stderr) == (0, "")
