@@ -26,6 +26,7 @@ def test_bench_agrees_with_diffusers_and_gives_the_ratio(capsys, tiny_pipeline, 
         assert row["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_bench_says_what_cannot_be_compared(capsys, tiny_pipeline):
     tiny = ["bench", "--model", "tiny-8", "--checkpoints", tiny_pipeline.parent, "--device", "cpu"]
     assert "divide 1000" in complaint(capsys, *tiny, "--steps", 30)
@@ -65,6 +66,7 @@ def test_bench_holds_the_samplers_against_a_long_run_and_the_data(capsys, pictur
     assert "at least 2" in complaint(capsys, *wanted)
 
 
+@pytest.mark.slow
 def test_bench_times_training_steps_beside_diffusers_example(capsys):
     values = answer(capsys, "bench", "training", "--num-images", 1, 2, "--steps", 1, "--rounds", 1)
     assert [row["batch_size"] for row in values["rows"]] == [1, 2]

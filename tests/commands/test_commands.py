@@ -50,6 +50,7 @@ def test_train_ends_with_a_model_that_sample_runs(capsys, tmp_path, pictures):
     assert (tmp_path / "samples" / "00000.png").exists()
 
 
+@pytest.mark.slow
 def test_training_that_is_done_already_says_so_without_a_loss(capsys, tmp_path, pictures):
     wanted = [
         *["train", "--data", pictures, "--out", tmp_path / "trained", "--image-size", 8, "--channels", 1],
@@ -62,6 +63,7 @@ def test_training_that_is_done_already_says_so_without_a_loss(capsys, tmp_path, 
     assert answer(capsys, *wanted)["steps"] == 2  # which is what the model has
 
 
+@pytest.mark.slow
 def test_a_training_whose_reader_has_gone_trains_on_and_a_command_without_one_ends(tmp_path, pictures):
     train = ["train", "--data", pictures, "--out", tmp_path / "trained", "--image-size", 8, "--channels", 1]
     train += ["--block-out-channels", 32, "--num-steps", 3, "--batch-size", 2]

@@ -90,6 +90,7 @@ def test_what_cannot_be_written_is_told_in_one_line(capsys, tmp_path, wanted, ta
     assert "give the same command again" in said
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_samples_of_one_and_the_first_speaks(capsys, tmp_path, wanted):
     many = [*wanted, "--num-images", "130"]  # three chunks
     alone = answer(capsys, *many, "--out", tmp_path / "alone")

@@ -66,6 +66,7 @@ def test_measuring_all_terms_is_exact_and_a_few_terms_agree_within_their_error(e
     assert 6.7 < whole.bits_per_dim < 7.7
 
 
+@pytest.mark.slow
 def test_the_error_of_several_draws_holds_the_noise_where_no_timestep_is_left_out(engine):
     reports = [
         likelihood(engine, num_terms=1000, num_draws=2, variance_type="fixed_large", seed=seed)

@@ -5,6 +5,7 @@ from ddpm_app.evaluation.growth import GROWTH, Work, measure_growth, network_of
 from ddpm_app.training.network import build_unet
 
 
+@pytest.mark.slow
 def test_a_row_has_the_time_of_the_run_and_of_the_bare_network():
     (report,) = measure_growth([Work(num_images=2, num_steps=2, image_size=16)], "cpu")
     assert report.ratio == pytest.approx(report.seconds / report.network_seconds)

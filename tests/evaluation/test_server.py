@@ -6,6 +6,7 @@ from tests.doubles import refusal
 SHEET = {"num_images": 2, "num_inference_steps": 5, "sampler": "ddim"}
 
 
+@pytest.mark.slow
 def test_every_visitor_of_the_real_server_sees_a_preview_and_gets_a_sheet():
     with serving(["--model", "exact-shapes", "--device", "cpu"]) as url:
         report = measure_visitors(url, 2, SHEET)

@@ -21,13 +21,13 @@ TINY = TrainingConfig(
 )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_both_sides_train_and_the_ratio_is_that_of_their_rates(channels):
-    config, before = replace(TINY, channels=channels), torch.random.get_rng_state()
-    report = compare_training(config, rounds=2, block=2)
+@pytest.mark.slow
+def test_both_sides_train_and_the_ratio_is_that_of_their_rates():
+    before = torch.random.get_rng_state()
+    report = compare_training(TINY, rounds=2, block=2)
     assert torch.equal(torch.random.get_rng_state(), before)  # the caller's own
     assert (report.batch_size, report.num_steps) == (3, 4)
-    assert report.num_parameters == sum(each.numel() for each in build_unet(config).parameters())
+    assert report.num_parameters == sum(each.numel() for each in build_unet(TINY).parameters())
     assert report.precision in ("no", "bf16", "fp16")
     assert report.images_per_second > 0
     assert report.diffusers_images_per_second > 0

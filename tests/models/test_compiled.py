@@ -98,6 +98,7 @@ def test_a_user_may_leave_all_to_torch(monkeypatch):
     assert str(settled(tiny_network())) == "torch float32 on cpu"
 
 
+@pytest.mark.slow
 def test_a_cached_network_is_used_again_and_never_for_other_weights(runtime):
     settled(tiny_network())
     first = {file: file.stat().st_mtime_ns for file in runtime.iterdir()}
@@ -125,6 +126,7 @@ def test_the_next_start_traces_and_compiles_nothing(monkeypatch):
     torch.testing.assert_close(denoiser(*batch(21)), plain(network, *batch(21)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["damaged", "another network"])
 def test_what_is_kept_but_does_not_serve_is_compiled_anew_and_kept(runtime, what, monkeypatch):
     settled(network := tiny_network())

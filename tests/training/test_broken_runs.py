@@ -106,6 +106,7 @@ def test_a_run_does_not_write_its_sheets_among_its_pictures(config, pictures, fl
     assert "lies within --data" in refusal(lambda: list(train(same)))
 
 
+@pytest.mark.slow
 def test_the_drawn_shapes_are_no_folder_of_that_name(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     drawn = replace(config, data="shapes", out="shapes", num_steps=1)

@@ -251,6 +251,7 @@ def test_tensorboard_gets_every_report(config):
     ]
 
 
+@pytest.mark.slow
 def test_half_precision_learns_nearly_the_same(config, tmp_path):
     list(train(config))
     half = replace(config, precision="bf16", out=str(tmp_path / "half"))

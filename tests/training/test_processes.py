@@ -51,6 +51,7 @@ def assert_nearly_the_same(a, b):
         torch.testing.assert_close(one["network"][weight], other["network"][weight], rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

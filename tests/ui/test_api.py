@@ -31,6 +31,7 @@ def test_the_reference_has_every_endpoint_parameter_and_default():
     assert written == reference(build_app().get_api_info()), "run python -m ddpm_app.ui.api"
 
 
+@pytest.mark.slow
 def test_the_python_examples_of_the_api_page_run(url: str, capsys: pytest.CaptureFixture[str]):
     examples = "\n".join(blocks("docs/api.md", "python")).replace(SERVER, url)
     names: dict = {}

@@ -99,6 +99,7 @@ def test_a_fork_by_the_same_noise_gives_the_same_picture(visitor: Client):
     assert drawn(answer)[2]["distance"] == 0
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_figure_grows_the_whole_tree_again(visitor: Client, url: str):
     visitor.predict(**TINY, api_name="/branches")
     visitor.predict(diffusion_steps=600, num_branches=2, branch_seed=20, api_name="/fork")
@@ -132,6 +133,7 @@ def test_every_branch_carries_the_recipe_that_grows_it_alone(visitor: Client, en
     assert np.abs(level(file) - frame.images[0].permute(1, 2, 0).numpy()).max() <= 1
 
 
+@pytest.mark.slow
 def test_each_session_has_a_tree_of_its_own(visitor: Client, url: str):
     visitor.predict(**TINY, api_name="/branches")
     other = Client(url, verbose=False)
@@ -195,6 +197,7 @@ def test_what_did_not_grow_to_its_end_leaves_the_tree_that_stood_there(engine: E
     assert undoing[0].fn(tree) == tree.drawable()
 
 
+@pytest.mark.slow
 def test_a_full_tree_is_not_grown_further(visitor: Client):
     paths = " ".join(f"900:{seed}" for seed in range(MAX_BRANCHES - 3))
     visitor.predict(**TINY, branches=paths, api_name="/branches")

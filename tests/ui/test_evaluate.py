@@ -29,6 +29,7 @@ def short_training(tmp_path_factory):
         yield
 
 
+@pytest.mark.slow
 def test_the_scorecard_comes_after_live_samples_and_says_what_it_is_not(client: Client, tmp_path):
     for seed in range(40):
         to_picture(picture(seed)).save(tmp_path / f"{seed}.png")
@@ -74,6 +75,7 @@ def test_a_public_page_reads_no_parquet_file_whose_few_bytes_may_stand_for_gigab
     assert "no parquet files" in refusal(lambda: refuse_parquet(["a.png", "b.PARQUET"], local=False))
 
 
+@pytest.mark.slow
 def test_whether_eps_follows_the_clipped_guess_is_asked_here_too(client: Client):
     def drawn(**settings):
         answer = client.predict(
@@ -84,6 +86,7 @@ def test_whether_eps_follows_the_clipped_guess_is_asked_here_too(client: Client)
     assert drawn() != drawn(rederive_eps=False)
 
 
+@pytest.mark.slow
 def test_the_sheet_of_an_evaluation_replays_it(client: Client):
     answer = client.predict("tiny-8", num_images=32, num_inference_steps=2, api_name="/evaluate")
     run = read_recipe(path(answer[1]))["run"]

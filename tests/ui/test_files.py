@@ -112,6 +112,7 @@ def test_the_server_sweeps_as_long_as_it_runs(cache: Path):
     asyncio.run(asyncio.wait_for(served(), 20))
 
 
+@pytest.mark.slow
 def test_whatever_a_run_shows_is_among_our_files(client: Client):
     def others() -> set[Path]:
         cache = Path(get_upload_folder())

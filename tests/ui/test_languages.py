@@ -228,6 +228,7 @@ SMALL = {
 LONG, OF_A_TREE = "/evaluate", "/fork"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accepted", ["ko", "zh-CN"])
 def test_every_button_answers_in_every_language(url: str, accepted: str):
     client = Client(url, verbose=False, download_files=False, headers={"Accept-Language": accepted})

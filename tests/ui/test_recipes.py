@@ -53,6 +53,7 @@ def served(answer: object) -> list[str]:
     return [answer] if told else []  # the strip of a branch tells of that branch alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", RUNS)
 def test_a_recipe_runs_again_to_the_last_bit(client: Client, tmp_path: Path, tab: str):
     noise = torch.Generator().manual_seed(0)

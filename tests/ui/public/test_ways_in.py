@@ -111,6 +111,7 @@ def test_there_is_no_way_around_the_queue(page: gr.Blocks):
             assert answer.status_code == 404, way
 
 
+@pytest.mark.slow
 def test_what_does_not_queue_draws_nothing(page: gr.Blocks, engine: Engine, monkeypatch: pytest.MonkeyPatch):
     used: list[object] = []
     monkeypatch.setattr(engine, "_perform", lambda request, token: used.append(request) or [])
