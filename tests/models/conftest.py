@@ -1,8 +1,9 @@
-"""What tests of compiled networks share: the runtime, with a cache of its own."""
+"""What tests of models share."""
 
 import pytest
 
 from ddpm_app.models import compiled, pieces
+from tests.models.layouts import HoUNet, filled
 
 
 @pytest.fixture
@@ -12,3 +13,13 @@ def runtime(monkeypatch, tmp_path):
     monkeypatch.setenv("DDPM_APP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "_seconds", lambda way, x_t, t: float(not isinstance(way, pieces.Pieces)))
     return tmp_path / "cache" / "openvino"
+
+
+@pytest.fixture(scope="module")
+def ho():
+    return filled(HoUNet())
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "model.pt"

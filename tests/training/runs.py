@@ -36,6 +36,13 @@ TINY = {
     "warmup_steps": 1,
     "precision": "fp32",
 }
+OBJECTIVES = {
+    "importance": {"timestep_sampling": "importance", "num_train_timesteps": 3, "batch_size": 24},
+    "min-snr": {"min_snr_gamma": 5.0, "prediction_type": "v_prediction"},
+    "vlb": {"objective": "vlb"},
+    "hybrid": {"objective": "hybrid", "variance_type": "learned_range", "min_snr_gamma": 5.0},
+    "learned": {"objective": "vlb", "variance_type": "learned", "num_train_timesteps": 60},
+}
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.training.runs"])
 

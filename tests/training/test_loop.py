@@ -1,5 +1,4 @@
 import math
-import random
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,24 +12,15 @@ from ddpm_app.core.losses import HISTORY
 from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.models import available_models, load_model
 from ddpm_app.training import loop, train
-from ddpm_app.training.checkpoints import PARTIAL, STATE
 from ddpm_app.training.trainer import Trainer, learning_rate
 from tests.training.runs import (
+    OBJECTIVES,
     assert_same_weights,
     logged,
     start,
     state_of,
     weights_of,
 )
-
-OBJECTIVES = {
-    "importance": {"timestep_sampling": "importance", "num_train_timesteps": 3, "batch_size": 24},
-    "min-snr": {"min_snr_gamma": 5.0, "prediction_type": "v_prediction"},
-    "vlb": {"objective": "vlb"},
-    "hybrid": {"objective": "hybrid", "variance_type": "learned_range", "min_snr_gamma": 5.0},
-    "learned": {"objective": "vlb", "variance_type": "learned", "num_train_timesteps": 60},
-}
-
 
 # the learning rate
 
@@ -122,106 +112,12 @@ def test_unreadable_files_are_told(config, pictures, capsys):
     assert "left out 1 unreadable: broken.png" in capsys.readouterr().out
 
 
-# going on
-
-
-@pytest.mark.parametrize(
-    "changes", [{"dropout": 0.3}, OBJECTIVES["importance"], OBJECTIVES["hybrid"]], ids=str
-)
-def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(config, tmp_path, changes):
-    config = replace(config, save_every=2, **changes)
-    list(train(config))
-    stopped = replace(config, out=str(tmp_path / "stopped"))
-    steps = train(stopped, report_every=1)
-    while next(steps).step < 3:  # one step beyond the last save
-        pass
-    steps.close()
-    torch.randn(5)
-    assert [at.step for at in train(stopped, report_every=1)] == [3, 4]
-    assert_same_weights(config.out, stopped.out)
-
-
-def test_a_resumed_run_tells_once_that_its_pictures_are_no_longer_the_same(config, pictures, capsys):
-    for num_steps in (2, 3):
-        list(train(replace(config, num_steps=num_steps)))
-    assert "no longer those" not in capsys.readouterr().out
-    next(pictures.iterdir()).unlink()
-    for said in ("the pictures are no longer those of the first 3 steps", ""):
-        num_steps += 1
-        list(train(replace(config, num_steps=num_steps)))
-        assert capsys.readouterr().out.partition(";")[0] == said
-
-
 def test_importance_is_learned_and_remembered(config):
     list(train(replace(config, **OBJECTIVES["importance"])))
     state = state_of(config.out)
     assert state["timestep_counts"].sum() == 4 * 24
     assert state["timestep_counts"].min() >= HISTORY
     assert (state["timestep_history"] > 0).all()
-
-
-def test_a_run_that_is_done_trains_no_further(config):
-    list(train(config))
-    before = weights_of(config.out)
-    assert list(train(config)) == []
-    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(config.out), strict=True))
-
-
-def test_a_run_that_begins_anew_shows_no_sheet_of_the_one_before(config):
-    list(train(config))
-    next(train(replace(config, num_steps=3, save_every=1), resume=False, report_every=1))
-    assert not Path(config.out, "samples.png").exists()
-    assert not Path(config.out, "samples").exists()
-    assert "samples.png" not in Path(config.out, "README.md").read_text()
-
-
-def test_what_a_killed_process_had_begun_to_write_is_gone_after_the_next_though_nothing_is_left_to_do(config):
-    list(train(config))
-    begun = Path(config.out, PARTIAL, "unet")
-    begun.mkdir(parents=True)
-    (begun / "config.json").write_text("{")
-    list(train(config))
-    assert not Path(config.out, PARTIAL).exists()
-
-
-def test_a_run_that_is_told_to_stop_ends_saved_after_the_step_at_hand(config, tmp_path):
-    answers = iter([False, True])
-    told = list(train(config, stopping=lambda: next(answers)))
-    assert [at.step for at in told] == [2]
-    assert state_of(config.out)["step"] == 2
-    assert Path(config.out, "samples.png").exists()
-    list(train(config))
-    whole = replace(config, out=str(tmp_path / "whole"))
-    list(train(whole))
-    assert_same_weights(config.out, whole.out)
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_any_moment_until_it_is_done_ends_with_the_same_weights(config, tmp_path):
-    config = replace(config, num_steps=8, save_every=1, sample_every=3)
-    list(train(config))
-    killed = replace(config, out=str(tmp_path / "killed"))
-    moments, kills, reached = random.Random(0), 0, 0
-    while True:
-        process = start(killed, tmp_path / "said")
-        process.join(0.2 + moments.uniform(0, 0.3 * 1.5**kills))
-        if process.exitcode is not None:
-            break
-        process.kill()
-        process.join()
-        kills += 1
-        if Path(killed.out, STATE).exists():  # at every moment a whole state, and a whole model no older
-            assert state_of(killed.out)["step"] >= reached
-            reached = state_of(killed.out)["step"]
-            assert load_model("killed", "cpu", checkpoints=tmp_path).image_shape == (3, 8, 8)
-    assert process.exitcode == 0, (tmp_path / "said").read_text()
-    assert kills > 1
-    assert_same_weights(config.out, killed.out)
-    assert not Path(killed.out, PARTIAL).exists()
-    wanted, given = (
-        Path(each.out, "unet", "diffusion_pytorch_model.safetensors") for each in (config, killed)
-    )
-    assert wanted.read_bytes() == given.read_bytes()
 
 
 def test_a_report_tells_the_speed_since_the_last_one_and_the_time_that_is_left_at_it(config, monkeypatch):

@@ -16,7 +16,7 @@ from ddpm_app.ui.openings import open_tree
 from ddpm_app.ui.trees import (
     MAX_BRANCHES,
 )
-from tests.ui.test_server import opened, path, status
+from tests.ui.served import opened, path, status
 
 TINY = {"model": "tiny-8", "num_inference_steps": 10, "timestep_spacing": "trailing", "seed": 5}
 

@@ -12,7 +12,7 @@ from ddpm_app.engine import Engine, SampleRequest
 from ddpm_app.pictures import read_recipe
 from ddpm_app.ui.tabs.compare import apart, beside, distances, race
 from tests.ui.conftest import MODEL
-from tests.ui.test_server import opened, path, status
+from tests.ui.served import opened, path, status
 
 TINY = {"model": "tiny-8", "num_images": 2, "num_inference_steps": 3, "other_num_inference_steps": 2}
 

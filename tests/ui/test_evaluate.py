@@ -15,7 +15,7 @@ from ddpm_app.ui.forms import UNTOLD
 from ddpm_app.ui.tabs.evaluate import MOST_CALLS, command, data_of, refuse_excess, refuse_parquet
 from tests.doubles import refusal
 from tests.training.runs import picture
-from tests.ui.test_server import opened, path
+from tests.ui.served import opened, path
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,7 +17,7 @@ from ddpm_app.ui.tabs.coding import GROUND, bits_drawn
 from ddpm_app.ui.tabs.variances import ratios
 from tests.doubles import refusal
 from tests.ui.conftest import MODEL
-from tests.ui.test_server import opened, path, status
+from tests.ui.served import opened, path, status
 
 TINY = {"model": "tiny-8", "steps": [2, 4]}
 

@@ -12,7 +12,7 @@ from ddpm_app.ui.figures import figure
 from ddpm_app.ui.paper import FIGURES, Setting
 from ddpm_app.ui.slides import AREA, plot, slide
 from tests.doubles import save_pipeline, tiny_network
-from tests.ui.test_server import opened, path, status
+from tests.ui.served import opened, path, status
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.hostile import anything, is_a_sentence, several
 from tests.ui.conftest import MODEL
-from tests.ui.test_server import ENDPOINTS, EXPERIMENTS, answer_to
+from tests.ui.served import ENDPOINTS, EXPERIMENTS, answer_to
 
 SHORT = {  # whatever else is asked for, a run is over at once
     "model": "tiny-8",

@@ -10,7 +10,7 @@ from ddpm_app.pictures import decode_source, read_recipe, save_png, to_picture
 from ddpm_app.ui.openings import FOLDER
 from ddpm_app.ui.replay import settings_in, settings_of
 from tests.doubles import refusal
-from tests.ui.test_server import opened
+from tests.ui.served import opened
 
 TINY = {"model": "tiny-8", "seed": 5}
 CHAIN = TINY | {"num_inference_steps": 3, "num_images": 2}
