@@ -214,7 +214,9 @@ def wire(shared: Shared, tab: gr.Tab, form: Form, run: gr.Dropdown, view: RunVie
     view.resume.click(
         acting(runs.resume, *LOWERED), [run, *(form.setting(name) for name in LOWERED)], outputs, **quiet
     )
-    view.stop.click(acting(runs.stop), run, outputs, js=END_FOR_GOOD, **quiet)
+    view.stop.click(  # by default a press is lost while the answer before it is on its way
+        acting(runs.stop), run, outputs, js=END_FOR_GOOD, trigger_mode="multiple", **quiet
+    )
     shared.choices.append(view.use.click(lambda name: name, run, shared.model, **quiet))
     run.input(look, run, outputs, queue=False, **quiet)
     for event in (timer.tick, tab.select):
